@@ -1,0 +1,126 @@
+"""Frozen records that cross rooms. Nothing computes here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Kind: TypeAlias = Literal["encoder", "decoder", "cross"]
+"""Which attention: within an encoder, within a decoder, or from a decoder to an encoder."""
+
+Head: TypeAlias = tuple[int, int]
+"""(layer, head), both from zero; written 3.7 in prose."""
+
+Score: TypeAlias = Callable[..., Float[Tensor, "head query"]]
+"""A measure that gives one number per head and query row, nan where it is undefined.
+
+It names what it needs as its parameters, out of the fields of `Rows`:
+``def entropy(pattern, support)``, ``def mean_distance(pattern, support, queries)``.
+"""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The sizes of a model's attention. `n_layer` counts the layers that attend."""
+
+    n_layer: int
+    n_head: int
+    n_kv_head: int
+    d_head: int
+    d_model: int
+    causal: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """One tokenised text; spans are character offsets, the only way words meet tokens."""
+
+    text: str
+    ids: Int[Tensor, " key"]
+    strings: tuple[str, ...]
+    spans: Int[Tensor, "key 2"]
+    special: Bool[Tensor, " key"]
+
+    def __len__(self) -> int:
+        return len(self.strings)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A tile of one layer's attention: all heads, some queries, every key. What a `Score` may ask for."""
+
+    layer: int
+    pattern: Float[Tensor, "head query key"]
+    support: Bool[Tensor, "query key"]
+    queries: Int[Tensor, " query"]
+    tokens: Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class LayerAttention:
+    """One layer of one text. q and k are what the scores were made of: after rotary and after their norms.
+
+    `n_kv_head` may be smaller than `n_head`; head h reads KV head ``h * n_kv_head // n_head``.
+    `result` is each head's write to the residual stream (after W_O, without its bias), or None with
+    `result_missing` saying why.
+    """
+
+    layer: int
+    kind: Kind
+    pattern: Float[Tensor, "head query key"]
+    support: Bool[Tensor, "query key"]
+    q: Float[Tensor, "head query d_head"]
+    k: Float[Tensor, "kv_head key d_head"]
+    v: Float[Tensor, "kv_head key d_value"]
+    z: Float[Tensor, "head query d_value"]
+    result: Float[Tensor, "head query d_model"] | None
+    result_missing: str
+
+
+@dataclass(frozen=True, eq=False)
+class Capture:
+    """One short text through one model, every layer. `source` differs from `tokens` only for encoder-decoders."""
+
+    model: str
+    tokens: Tokens
+    source: Tokens
+    layers: tuple[LayerAttention, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """A corpus through one model: for each score, the mean over its defined rows, per document, layer and head."""
+
+    model: str
+    scores: Mapping[str, Float[Tensor, "doc layer head"]]
+    n_tokens: Int[Tensor, " doc"]
+    complete: bool
+
+    def __getitem__(self, name: str) -> Float[Tensor, "doc layer head"]:
+        return self.scores[name]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval over documents and the interval that chance alone gives.
+
+    `n` counts documents, never tokens. `p` is the permutation p-value, nan where none was asked for.
+    """
+
+    value: float
+    low: float
+    high: float
+    null_low: float
+    null_high: float
+    unit: str
+    n: int
+    p: float = float("nan")
+
+    @property
+    def beats_null(self) -> bool:
+        """Whether the two intervals part ways. False when either is undefined."""
+        return self.low > self.null_high or self.high < self.null_low
