@@ -1,1 +1,30 @@
-"""."""
+"""Pure functions on tensors: patterns, supports, selectors, nulls, estimates."""
+
+from .estimate import estimate as estimate
+from .estimate import false_discovery as false_discovery
+from .estimate import permutation_p as permutation_p
+from .nulls import permuted_rows as permuted_rows
+from .nulls import toeplitz as toeplitz
+from .pattern import concentration as concentration
+from .pattern import divergence as divergence
+from .pattern import effective_keys as effective_keys
+from .pattern import entropy as entropy
+from .pattern import mass as mass
+from .pattern import max_weight as max_weight
+from .pattern import mean_distance as mean_distance
+from .selectors import Selector as Selector
+from .selectors import first_token as first_token
+from .selectors import induction as induction
+from .selectors import keys as keys
+from .selectors import mass_on as mass_on
+from .selectors import next_token as next_token
+from .selectors import own_token as own_token
+from .selectors import pairs as pairs
+from .selectors import previous_token as previous_token
+from .selectors import punctuation as punctuation
+from .selectors import same_token as same_token
+from .selectors import special as special
+from .support import causal as causal
+from .support import full as full
+from .support import sliding as sliding
+from .support import uniform as uniform

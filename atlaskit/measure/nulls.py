@@ -1,0 +1,39 @@
+"""What no structure looks like: patterns that keep one property of a head and randomise the rest.
+
+The first null of every measure is ignorance, `support.uniform`. These two ask for less than ignorance does.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def permuted_rows(
+    pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"], *, seed: int
+) -> Float[Tensor, "head query key"]:
+    """Each row's weights dealt out anew among the keys it may see: keeps sharpness, forgets places."""
+    generator = torch.Generator(pattern.device).manual_seed(seed)
+    noise = torch.rand(pattern.shape, generator=generator, device=pattern.device)
+    # forbidden cells sort last in both orders, so that allowed weights land on allowed cells only
+    source = noise.masked_fill(~support, 2.0).argsort(-1)
+    target = support.expand_as(pattern).to(torch.uint8).argsort(-1, descending=True, stable=True)
+    return torch.zeros_like(pattern).scatter(-1, target, pattern.gather(-1, source))
+
+
+def toeplitz(
+    pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
+) -> Float[Tensor, "head query key"]:
+    """Every row replaced by the head's mean profile over distances: keeps position habits, forgets content.
+
+    Rows are scaled back to sum to one over the keys they may see.
+    """
+    n_query, n_key = support.shape
+    device = pattern.device
+    lag = torch.arange(n_query, device=device)[:, None] - torch.arange(n_key, device=device) + n_key - 1
+    cells = lag[support]  # lags of the allowed cells, shifted to start at zero
+    size = n_query + n_key - 1
+    count = torch.zeros(size, device=device).index_add(0, cells, torch.ones(len(cells), device=device))
+    total = torch.zeros(len(pattern), size, device=device).index_add(1, cells, pattern[:, support].float())
+    profile = torch.where(count > 0, total / count, 0.0)
+    rows = torch.where(support, profile[:, lag], 0.0)
+    return rows / rows.sum(-1, keepdim=True)
