@@ -81,9 +81,9 @@ def pairs(cells: Iterable[tuple[int, int]]) -> Selector:
 
     def select(tokens: Tokens, queries: Int[Tensor, " query"] | None = None) -> Bool[Tensor, "query key"]:
         n = len(tokens)
-        if len(wanted) and not (0 <= int(wanted.min()) and int(wanted.max()) < n):
+        if bool(((wanted < 0) | (wanted >= n)).any()):
             raise ValueError(
-                f"token pairs go from {int(wanted.min())} to {int(wanted.max())}; the text has tokens 0 to {n - 1}"
+                f"token pairs reach from {int(wanted.min())} to {int(wanted.max())}; the text has tokens 0 to {n - 1}"
             )
         rows = _rows(tokens, queries)
         # a table of rows instead of all n × n cells: a tile of a long text asks for few of them
