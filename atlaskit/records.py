@@ -124,3 +124,20 @@ class Estimate:
     def beats_null(self) -> bool:
         """Whether the two intervals part ways. False when either is undefined."""
         return self.low > self.null_high or self.high < self.null_low
+
+
+@dataclass(frozen=True, eq=False)
+class ScalingFit:
+    """Straight lines through log-log points, one per series; the points are kept so that a line can be doubted.
+
+    Logarithms are to base 2. Points that may not be used are nan. A series with fewer than three usable scales has no
+    line: its slope is nan, and the `reasons` of its head (the first axis of the series) say why; elsewhere they are "".
+    `r_squared` is nan, too, for points that do not vary.
+    """
+
+    log_size: Float[Tensor, " size"]
+    log_value: Float[Tensor, "*series size"]
+    slope: Float[Tensor, "*series"]
+    local_slope: Float[Tensor, "*series step"]
+    r_squared: Float[Tensor, "*series"]
+    reasons: tuple[str, ...]
