@@ -1,0 +1,125 @@
+"""Finite-scale dimensions of a head's attention, read as a measure on the unit square.
+
+A pattern of n tokens offers three to six octaves, so these are slopes over the scales there are, not claims about a
+limit. Every row carries the same mass, hence for q >= 0 every dimension tends to something between 1 (points, lines)
+and 2 (spread at all scales). Chance is what the same estimator gives on a null, which is seldom 2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from atlaskit.records import ScalingFit
+
+from .boxes import Boxes, coarse_grain
+from .scaling import FEWEST_SCALES, fit_lines
+from .support import uniform
+
+NAN = float("nan")
+NOTHING = float("-inf")  # the logarithm of no mass
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """A multifractal spectrum: for each head and order q, the singularity strength α(q) and its dimension f(α(q))."""
+
+    alpha: ScalingFit
+    f: ScalingFit
+
+
+def generalized_dimensions(boxes: Boxes, orders: Sequence[float]) -> ScalingFit:
+    """Generalised (Rényi) dimensions D_q per head and order: slopes of the box entropies H_q, in bits per octave.
+
+    q = 0 counts boxes, 1 is the information dimension, 2 the correlation dimension (Hentschel & Procaccia 1983). Large
+    q follow the heaviest boxes. Sums run over boxes with mass, so q < 0 is allowed but lives on the lightest of them.
+    """
+    points = [torch.stack([_entropy(mass, order) for order in orders], -1) for mass in boxes.masses]
+    return fit_lines(boxes.log_size, torch.stack(points, -1), boxes.usable, reasons=boxes.reasons)
+
+
+def relative_dimensions(boxes: Boxes, support: Bool[Tensor, "query key"], orders: Sequence[float]) -> ScalingFit:
+    """Dimensions free of finite-size bias: 2 minus the slopes of the divergence from the ignorant head.
+
+    Exactly 2 for attention spread evenly over `support`, at every n, where D_q itself is pulled down by the corner and
+    the edge of a causal triangle. 2 therefore means "as spread as allowed". The points are 2 log2 m less the Rényi
+    divergence in bits (Rényi 1961), so that their slopes are the dimensions.
+    """
+    ignorant = coarse_grain(uniform(support).to(boxes.masses[0]), sizes=boxes.sizes)
+    points = []
+    for size, mass, chance in zip(boxes.sizes, boxes.masses, ignorant.masses, strict=True):
+        if ((mass > 0) & (chance == 0)).any():
+            raise ValueError(
+                f"some attention lies in boxes of the {size} × {size} grid that this {tuple(support.shape)} support "
+                "forbids; its divergence is infinite. Pass the support that the pattern was made with."
+            )
+        divergence = torch.stack([_divergence(mass, chance, order) for order in orders], -1)
+        points.append(2 * math.log2(size) - divergence)
+    return fit_lines(boxes.log_size, torch.stack(points, -1), boxes.usable, reasons=boxes.reasons)
+
+
+def multifractal_spectrum(boxes: Boxes, orders: Sequence[float]) -> Spectrum:
+    """The spectrum f(α), without a Legendre transform of noisy slopes (Chhabra & Jensen 1989).
+
+    At each q the boxes are reweighted by their masses to the power q; α and f are slopes of the mean logarithm of
+    the mass and of the weights' own entropy. f(α(0)) is D_0; f(α(1)) and α(1) are both D_1.
+    """
+    strength, dimension = [], []
+    for mass in boxes.masses:
+        logs = torch.where(mass > 0, mass, 1).log2()
+        tilted = [torch.where(mass > 0, order * logs, NOTHING).flatten(1) * math.log(2) for order in orders]
+        mean_log = torch.stack([(tilt.softmax(1) * logs.flatten(1)).sum(1) for tilt in tilted], -1)
+        log_sum = torch.stack([tilt.logsumexp(1) for tilt in tilted], -1) / math.log(2)
+        strength.append(-mean_log)
+        dimension.append(log_sum - torch.tensor(orders).to(mass) * mean_log)
+    return Spectrum(
+        *(
+            fit_lines(boxes.log_size, torch.stack(points, -1), boxes.usable, reasons=boxes.reasons)
+            for points in (strength, dimension)
+        )
+    )
+
+
+def self_similarity(boxes: Boxes) -> Float[Tensor, " head"]:
+    """How far the parts of a head look like the whole: 1 where every box splits its mass as the whole square does.
+
+    One minus the Jensen–Shannon divergence in bits (Lin 1991) between the shares of a box's children and the shares
+    of the square's, averaged by mass over boxes and then over the usable grids. Exact cascades give 1. nan where fewer
+    than three grids are usable.
+    """
+    step = boxes.sizes[0]
+    if any(fine != step * coarse for coarse, fine in zip(boxes.sizes, boxes.sizes[1:], strict=False)):
+        raise ValueError(f"sizes {boxes.sizes} do not grow by one factor; parts cannot be compared with the whole")
+    whole = boxes.masses[0].flatten(1)[:, None]
+    likeness = []
+    for size, parents, children in zip(boxes.sizes, boxes.masses, boxes.masses[1:], strict=False):
+        families = children.reshape(-1, size, step, size, step).transpose(2, 3).reshape(len(children), size * size, -1)
+        weight = parents.flatten(1)
+        shares = families / torch.where(weight > 0, weight, 1)[..., None]
+        mixed = torch.special.entr((shares + whole) / 2).sum(-1)
+        own = (torch.special.entr(shares).sum(-1) + torch.special.entr(whole).sum(-1)) / 2
+        likeness.append(1 - (weight * (mixed - own)).sum(-1) / math.log(2))
+    usable = boxes.usable[:, 1:]
+    mean = torch.where(usable, torch.stack(likeness, -1), 0).sum(-1) / usable.sum(-1)
+    return torch.where(boxes.usable.sum(-1) >= FEWEST_SCALES, mean, NAN)
+
+
+def _entropy(mass: Float[Tensor, "head box box"], order: float) -> Float[Tensor, " head"]:
+    if order == 1:
+        return torch.special.entr(mass).sum((1, 2)) / math.log(2)
+    powers = torch.where(mass > 0, order * mass.log(), NOTHING)
+    return powers.logsumexp((1, 2)) / ((1 - order) * math.log(2))
+
+
+def _divergence(
+    mass: Float[Tensor, "head box box"], chance: Float[Tensor, "1 box box"], order: float
+) -> Float[Tensor, " head"]:
+    ratio = torch.where(mass > 0, mass / torch.where(chance > 0, chance, 1), 1).log()
+    if order == 1:
+        return (mass * ratio).sum((1, 2)) / math.log(2)
+    # sum of P (P / P0) ** (q - 1), in logarithms
+    powers = torch.where(mass > 0, mass.log() + (order - 1) * ratio, NOTHING)
+    return powers.logsumexp((1, 2)) / ((order - 1) * math.log(2))
