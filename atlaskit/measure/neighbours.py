@@ -1,0 +1,123 @@
+"""Nearest neighbours of every point of every head's cloud, exact and blocked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+_CELLS = 2**24  # floats alive in one block: 64 MiB
+_SPARE = 4  # the Gram trick ranks near-ties wrongly; a few spare candidates are ranked again by difference
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """Each point's nearest neighbours, nearest first; nan and -1 where a point could not be measured."""
+
+    distance: Float[Tensor, "head point rank"]
+    index: Int[Tensor, "head point rank"]
+
+
+def neighbours(
+    cloud: Float[Tensor, "head point dim"],
+    count: int,
+    *,
+    document: Int[Tensor, " point"] | None = None,
+    position: Int[Tensor, " point"] | None = None,
+    window: int = 0,
+) -> Neighbours:
+    """The `count` nearest neighbours of each point among the points of its own head.
+
+    Points of one document at most `window` positions apart are not neighbours (Theiler 1986): successive
+    tokens lie on a trajectory, whose dimension is not the cloud's. The neighbours may still lie together on
+    another trajectory, which inflates ratios of near distances; `thinned` points are free of both. Later
+    copies of a point are dropped, as are points whose nearest neighbour is closer than floating point can
+    tell. All of this leaves nan, as does a point with fewer than `count` neighbours allowed. Distances must
+    mean something: give heads in the residual stream (`write_coordinates`), never in their own coordinates.
+    """
+    n_head, n_point, dim = cloud.shape
+    if not 1 <= count < n_point:
+        raise ValueError(f"{count} neighbours asked of {n_point} points; ask for 1 to {n_point - 1}, or give more")
+    if (document is None) != (position is None) or (window > 0 and document is None):
+        raise ValueError("temporal exclusion needs both document and position; give both, or neither and window=0")
+    exact = cloud if cloud.dtype == torch.float64 else cloud.float()
+    distinct = first_copies(exact)
+    resolution = 8 * torch.finfo(exact.dtype).eps * exact.norm(dim=-1)  # the last bits of a sum are noise
+    centred = exact - exact.mean(1, keepdim=True)  # near the origin the Gram trick cancels least
+
+    wanted = min(count + _SPARE, n_point - 1)
+    width = max(n_point, wanted * dim)  # floats a row needs
+    head_step = max(1, _CELLS // (128 * width))
+    row_step = max(1, _CELLS // (min(head_step, n_head) * width))
+    distance = centred.new_empty(n_head, n_point, count)
+    index = torch.empty(n_head, n_point, count, dtype=torch.long, device=cloud.device)
+    for heads in _blocks(n_head, head_step):
+        points = centred[heads]
+        # a dropped copy lies infinitely far from everyone
+        square = points.square().sum(-1).masked_fill(~distinct[heads], torch.inf)
+        for rows in _blocks(n_point, row_step):
+            # |y|² - 2xy ranks like |x - y|²
+            gap = torch.baddbmm(square[:, None, :], points[:, rows], points.mT, alpha=-2)
+            if document is None or position is None or window == 0:
+                gap.diagonal(offset=rows.start, dim1=1, dim2=2).fill_(torch.inf)
+            else:
+                gap.masked_fill_(_too_close_in_time(document, position, rows, window), torch.inf)
+            ranked, candidate = gap.topk(wanted, largest=False, sorted=False)
+            batch = torch.arange(points.shape[0], device=cloud.device)[:, None, None]
+            true = (
+                (points[batch, candidate] - points[:, rows, None]).norm(dim=-1).masked_fill(ranked.isinf(), torch.inf)
+            )
+            near, order = true.sort(-1)
+            distance[heads, rows] = near[..., :count]
+            index[heads, rows] = candidate.gather(-1, order)[..., :count]
+
+    unmeasured = ~distinct | (distance[..., 0] <= resolution) | distance[..., -1].isinf()
+    return Neighbours(
+        distance.masked_fill(unmeasured[..., None], torch.nan), index.masked_fill(unmeasured[..., None], -1)
+    )
+
+
+def first_copies(cloud: Float[Tensor, "head point dim"]) -> Bool[Tensor, "head point"]:
+    """True for the first of several equal points of a head, and for every point without a copy."""
+    words = (cloud + 0.0).contiguous().view(torch.int32 if cloud.dtype == torch.float32 else torch.int64)  # -0.0 is 0.0
+    # an integer fingerprint is exact whatever the order of summation; two points collide with chance 2^-64
+    generator = torch.Generator().manual_seed(0)
+    odd = torch.randint(-(2**62), 2**62, (words.shape[-1],), generator=generator).to(cloud.device) * 2 + 1
+    fingerprint = (words.long() * odd).sum(-1)
+    ordered, order = fingerprint.sort(dim=-1, stable=True)
+    fresh = torch.ones_like(ordered, dtype=torch.bool)
+    fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    return torch.empty_like(fresh).scatter_(-1, order, fresh)
+
+
+def thinned(
+    document: Int[Tensor, " point"], position: Int[Tensor, " point"], *, window: int, seed: int
+) -> Int[Tensor, " kept"]:
+    """Indices of points of which no two of one document lie within `window` positions: nearly independent points.
+
+    Each document starts at a random position from 0 to `window`, so the first token, often a special one, is
+    not in every selection.
+    """
+    offset = torch.randint(0, window + 1, (len(document),), generator=torch.Generator().manual_seed(seed)).tolist()
+    points = sorted(zip(document.tolist(), position.tolist(), range(len(document)), strict=True))
+    kept, free, current = [], 0, None
+    for number, place, point in points:
+        if number != current:
+            current, free = number, place + offset[point]
+        if place >= free:
+            kept.append(point)
+            free = place + window + 1
+    return torch.tensor(sorted(kept), dtype=torch.long, device=document.device)
+
+
+def _too_close_in_time(
+    document: Int[Tensor, " point"], position: Int[Tensor, " point"], rows: slice, window: int
+) -> Bool[Tensor, "row point"]:
+    same_document = document[rows, None] == document
+    return same_document & ((position[rows, None] - position).abs() <= window)
+
+
+def _blocks(total: int, step: int) -> list[slice]:
+    return [slice(start, min(start + step, total)) for start in range(0, total, step)]
