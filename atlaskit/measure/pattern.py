@@ -46,9 +46,8 @@ def mean_distance(
     queries: Int[Tensor, " query"] | None = None,
 ) -> Float[Tensor, "head query"]:
     """Expected distance between query and key, in tokens; `queries` are the rows' positions, 0, 1, … by default."""
-    positions = torch.arange(support.shape[-1], device=pattern.device)
-    rows = positions[: support.shape[0]] if queries is None else queries
-    distance = (rows[:, None] - positions).abs().float()
+    rows = torch.arange(support.shape[0], device=pattern.device) if queries is None else queries
+    distance = (rows[:, None] - torch.arange(support.shape[1], device=pattern.device)).abs().float()
     return torch.where(_has_choice(support), torch.einsum("hqk,qk->hq", pattern.float(), distance), NAN)
 
 

@@ -7,5 +7,7 @@ from .model import Model as Model
 from .model import fingerprint as fingerprint
 from .model import wrap as wrap
 from .model import write_weights as write_weights
+from .planted import PLANTED as PLANTED
+from .planted import UNIFORM as UNIFORM
 from .planted import planted as planted
 from .survey import survey as survey

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -27,7 +28,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto",
     """
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     net, tokenizer = _read(_locate(str(name)), str(name), revision, dtype)
-    net.to(torch.device(chosen))
+    nn.Module.to(net, chosen)  # the annotated type of PreTrainedModel.to names no device
     return wrap(net.eval(), tokenizer, name=str(name))
 
 
