@@ -16,7 +16,7 @@ def permuted_rows(
     noise = torch.rand(pattern.shape, generator=generator, device=pattern.device)
     # forbidden cells sort last in both orders, so that allowed weights land on allowed cells only
     source = noise.masked_fill(~support, 2.0).argsort(-1)
-    target = support.expand_as(pattern).to(torch.uint8).argsort(-1, descending=True, stable=True)
+    target = support.expand_as(pattern).to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
     return torch.zeros_like(pattern).scatter(-1, target, pattern.gather(-1, source))
 
 

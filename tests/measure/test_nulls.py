@@ -1,0 +1,59 @@
+"""What each null keeps and what it forgets."""
+
+import math
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atlaskit import measure
+
+
+def random_pattern(seed: int, n: int, support: torch.Tensor) -> torch.Tensor:
+    scores = 3 * torch.randn(2, n, n, generator=torch.Generator().manual_seed(seed))
+    return scores.masked_fill(~support, -math.inf).softmax(-1)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 12), st.sampled_from([measure.full, measure.causal]))
+def test_permuted_rows_keep_their_weights_and_their_support(seed, n, make):
+    support = make(n)
+    pattern = random_pattern(seed, n, support)
+    shuffled = measure.permuted_rows(pattern, support, seed=seed)
+    assert (shuffled[:, ~support] == 0).all()
+    torch.testing.assert_close(shuffled.sort(-1).values, pattern.sort(-1).values, rtol=0, atol=0)
+
+
+def test_permuted_rows_put_every_weight_everywhere_equally_often():
+    """One weight among 4 allowed keys: each place has probability ¼, within 5 standard errors of 4,000 rows."""
+    support = torch.ones(4000, 6, dtype=torch.bool)
+    support[:, 4:] = False
+    pattern = torch.zeros(1, 4000, 6)
+    pattern[..., 2] = 1.0
+    share = measure.permuted_rows(pattern, support, seed=1)[0].mean(0)
+    assert (share[4:] == 0).all()
+    assert ((share[:4] - 0.25).abs() < 5 * math.sqrt(0.25 * 0.75 / 4000)).all()
+
+
+def test_the_same_seed_gives_the_same_permutation():
+    pattern = random_pattern(3, 8, measure.causal(8))
+    first, again, other = (measure.permuted_rows(pattern, measure.causal(8), seed=s) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_pattern_that_only_knows_distance_is_its_own_toeplitz_null():
+    """Rows of a full support, cut from one profile, are kept; ignorance over the past is kept too."""
+    n = 6
+    ring = torch.eye(n)[None]  # all mass at distance zero
+    torch.testing.assert_close(measure.toeplitz(ring, measure.causal(n)), ring)
+
+
+@given(st.integers(0, 2**31), st.integers(2, 10))
+def test_toeplitz_rows_sum_to_one_and_depend_on_distance_alone(seed, n):
+    support = measure.causal(n)
+    rows = measure.toeplitz(random_pattern(seed, n, support), support)
+    torch.testing.assert_close(rows.sum(-1), torch.ones(2, n))
+    # ratios of weights at two distances are the same in every row that sees both
+    if n >= 3:
+        ratio = rows[:, :, :].diagonal(-1, 1, 2) / rows.diagonal(0, 1, 2)[:, 1:]
+        torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-6)
