@@ -1,0 +1,187 @@
+"""The training loop: one function, any transformers language model, the same bytes after a kill as without."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import save_model
+from torch import nn
+from tqdm import tqdm
+
+from . import checkpoint
+from .batches import IGNORED, Batch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train. All counts are optimizer steps."""
+
+    steps: int
+    learning_rate: float
+    warmup: int = 0
+    final_fraction: float = 0.1
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    evaluate_every: int = 0
+    checkpoint_every: int = 0
+    keep: tuple[int, ...] = ()
+
+
+@dataclass
+class Curve:
+    """What happened: a number per step, and the held-out loss at the steps where it was measured. Nats per token."""
+
+    loss: list[float] = field(default_factory=list)
+    gradient_norm: list[float] = field(default_factory=list)
+    tokens: int = 0
+    held_out: dict[int, float] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the curve as JSON."""
+        path.write_text(json.dumps(asdict(self), sort_keys=True))
+
+    @classmethod
+    def read(cls, path: Path) -> Curve:
+        """Read a curve that `save` wrote."""
+        return cls._from(json.loads(path.read_text()))
+
+    @classmethod
+    def _from(cls, fields: dict[str, Any]) -> Curve:
+        # JSON makes every key a string.
+        return cls(**{**fields, "held_out": {int(step): loss for step, loss in fields["held_out"].items()}})
+
+
+def learning_rate(step: int, plan: Plan) -> float:
+    """The rate for a step from zero: a straight rise over the warmup, then half a cosine (Loshchilov & Hutter 2017)."""
+    if step < plan.warmup:
+        return plan.learning_rate * (step + 1) / plan.warmup
+    along = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    floor = plan.final_fraction
+    return plan.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along)))
+
+
+def train(
+    model: nn.Module,
+    batch: Callable[[int], Batch],
+    plan: Plan,
+    *,
+    seed: int,
+    folder: Path | None = None,
+    held_out: Sequence[Batch] = (),
+) -> Curve:
+    """Train `model` in place on ``batch(step)`` for every step of the plan; the loss curve.
+
+    `batch` must depend on nothing but its step: then a run that was killed and started again with the same `folder`
+    ends in the same bytes as one that was not. Under `accelerate launch` each process takes its share of the rows.
+    Raises FloatingPointError at the first loss or gradient that is not finite, naming the step.
+    """
+    accelerator = Accelerator()
+    optimizer = _optimizer(model, plan)
+    wrapped, stepper = accelerator.prepare(model, optimizer)
+    state = {"plan": json.loads(json.dumps(asdict(plan))), "seed": seed}
+    curve, first = Curve(), 0
+    if folder is not None and (found := checkpoint.read_state(folder)) is not None:
+        _refuse_other_run(found, state, folder)
+        checkpoint.restore(folder, accelerator.unwrap_model(wrapped), optimizer)
+        curve, first = Curve._from(found["curve"]), int(found["step"])
+
+    was_training = model.training
+    wrapped.train()
+    bar = tqdm(range(first, plan.steps), initial=first, total=plan.steps, disable=not accelerator.is_main_process)
+    for step in bar:
+        if step == 0:
+            _keep(folder, accelerator, wrapped, step=0, plan=plan)
+        given = batch(step)
+        curve.tokens += given["input_ids"].numel()
+        for group in stepper.param_groups:
+            group["lr"] = learning_rate(step, plan)
+        loss, norm = _step(accelerator, wrapped, stepper, given=given, plan=plan, seed=seed + step)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"Training broke at step {step} of {plan.steps}: loss {loss}, gradient norm {norm}. "
+                f"The last checkpoint is from before. Lower the learning rate ({learning_rate(step, plan):.2g}) or look at batch({step})."
+            )
+        curve.loss.append(loss)
+        curve.gradient_norm.append(norm)
+        done = step + 1
+        if held_out and (done == plan.steps or (plan.evaluate_every and done % plan.evaluate_every == 0)):
+            curve.held_out[done] = held_out_loss(wrapped, held_out, precision=plan.precision)
+            bar.set_postfix(loss=f"{loss:.3f}", held_out=f"{curve.held_out[done]:.3f}")
+        _keep(folder, accelerator, wrapped, step=done, plan=plan)
+        if folder is not None and (done == plan.steps or (plan.checkpoint_every and done % plan.checkpoint_every == 0)):
+            if accelerator.is_main_process:
+                whole = {**state, "step": done, "curve": asdict(curve)}
+                checkpoint.save(folder, accelerator.unwrap_model(wrapped), optimizer, state=whole)
+                curve.save(folder / "curve.json")
+            accelerator.wait_for_everyone()
+    model.train(was_training)
+    return curve
+
+
+@torch.no_grad()
+def held_out_loss(model: nn.Module, batches: Sequence[Batch], *, precision: str = "float32") -> float:
+    """Mean loss over every predicted token of the batches, in nats, with dropout off."""
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    total, count = 0.0, 0
+    for given in batches:
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = model(**{name: value.to(device) for name, value in given.items()}).loss
+        # A decoder predicts nothing for the first token of a row, and an encoder's first is [CLS].
+        n = int((given["labels"][:, 1:] != IGNORED).sum())
+        total, count = total + loss.item() * n, count + n
+    model.train(was_training)
+    return total / count
+
+
+def _step(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, *, given: Batch, plan: Plan, seed: int
+) -> tuple[float, float]:
+    """One optimizer step; the loss over all processes and the gradient norm before clipping."""
+    rank, world = accelerator.process_index, accelerator.num_processes
+    mine = {name: value[rank::world].to(accelerator.device) for name, value in given.items()}
+    # Dropout draws from the step's own seed, so a resumed run needs no saved random state.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        with torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16"):
+            loss = model(**mine).loss
+        accelerator.backward(loss)
+    norm = accelerator.clip_grad_norm_(model.parameters(), plan.clip)
+    mean_loss = accelerator.reduce(loss.detach().float(), reduction="mean").item()
+    if math.isfinite(mean_loss) and math.isfinite(float(norm)):
+        optimizer.step()
+    optimizer.zero_grad()
+    return mean_loss, float(norm)
+
+
+def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
+    """AdamW that decays matrices only (Loshchilov & Hutter 2019); biases and norms have no direction to forget."""
+    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
+
+
+def _keep(folder: Path | None, accelerator: Accelerator, model: nn.Module, *, step: int, plan: Plan) -> None:
+    """Write the weights of a step that the plan wants kept, for a look at how they came to be."""
+    if folder is not None and step in plan.keep and accelerator.is_main_process:
+        (folder / "kept").mkdir(parents=True, exist_ok=True)
+        save_model(accelerator.unwrap_model(model), str(folder / "kept" / f"{step:06d}.safetensors"))
+
+
+def _refuse_other_run(found: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:
+    different = [name for name in wanted if found.get(name) != wanted[name]]
+    if different:
+        raise ValueError(
+            f"{folder} holds a checkpoint of another run: {', '.join(different)} differ. "
+            "Give a new folder, or delete this one to start anew."
+        )
