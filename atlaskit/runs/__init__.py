@@ -1,1 +1,11 @@
-"""."""
+"""Notebooks run headless: parameters in, findings on disk, one page to read them."""
+
+from .execution import NotebookError as NotebookError
+from .execution import execute as execute
+from .findings import Run as Run
+from .findings import versions as versions
+from .parameters import Parameter as Parameter
+from .parameters import check_parameters as check_parameters
+from .parameters import declared_parameters as declared_parameters
+from .parameters import parse_parameters as parse_parameters
+from .reporting import report as report

@@ -1,0 +1,112 @@
+"""The command line: a thin door over `runs`, and one of the three places where rooms meet."""
+
+from __future__ import annotations
+
+import difflib
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from atlaskit import runs
+from atlaskit.data import BUNDLED
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="atlaskit")
+def main() -> None:
+    """See what attention does inside a transformer, and whether it beats chance."""
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
+@click.option("--model", help="Short for -p model MODEL: a bundled name, a folder, or a hub id.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="runs", show_default=True)
+@click.option("--notebooks", type=click.Path(path_type=Path), default="notebooks", show_default=True)
+@click.option("--timeout", type=click.IntRange(min=1), default=600, show_default=True, help="Seconds for one cell.")
+@click.pass_context
+def run(context: click.Context, /, names: tuple[str, ...], given: tuple[tuple[str, str], ...], **options: Any) -> None:
+    """Execute notebooks, all or those named by NAMES, and write a report over them.
+
+    A parameter goes to every notebook that has it. Exit code: 0 all finished, 1 some failed, 2 a wrong request,
+    130 stopped by Ctrl-C.
+    """
+    texts = dict(given) | ({"model": options["model"]} if options["model"] is not None else {})
+    chosen = _choose(options["notebooks"], names)
+    plan = _plan(chosen, texts)
+    code = 0
+    try:
+        for notebook, parameters in plan.items():
+            code = max(code, _run_one(notebook, options["out"], parameters, timeout=options["timeout"]))
+    except KeyboardInterrupt:
+        click.echo("stopped; what had finished is kept", err=True)
+        code = 130
+    click.echo(f"report: {runs.report(options['out']).resolve()}")
+    context.exit(code)
+
+
+@main.command()
+def info() -> None:
+    """Print versions, the device, and the bundled models."""
+    for name, version in runs.versions().items():
+        click.echo(f"{name:14}{version}")
+    click.echo(f"{'platform':14}{platform.platform()}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    click.echo(f"{'device':14}{device}")
+    click.echo("bundled models")
+    for name, what in BUNDLED.items():
+        click.echo(f"  {name:12}{what}")
+
+
+def _choose(folder: Path, names: Sequence[str]) -> list[Path]:
+    """The notebooks meant; one mistyped name stops everything before it starts."""
+    known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if not known:
+        raise click.UsageError(
+            f"no notebooks in {folder.resolve()}; run this where the notebooks/ folder is, or say --notebooks FOLDER"
+        )
+    wanted = [name.removesuffix(".ipynb") for name in names] or list(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise click.UsageError(f"no notebook named {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def _plan(notebooks: Sequence[Path], texts: Mapping[str, str]) -> dict[Path, dict[str, Any]]:
+    """Parameters for each notebook, all checked, or one usage error that lists every problem."""
+    try:
+        declared = {notebook: runs.declared_parameters(notebook) for notebook in notebooks}
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    everywhere = sorted({name for parameters in declared.values() for name in parameters})
+    problems = [_unknown(name, everywhere) for name in texts if name not in everywhere]
+    plan = {}
+    for notebook, known in declared.items():
+        plan[notebook] = runs.parse_parameters(notebook, {name: texts[name] for name in texts if name in known})
+        try:
+            runs.check_parameters(notebook, plan[notebook])
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise click.UsageError("\n".join(problems))
+    return plan
+
+
+def _unknown(name: str, everywhere: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, everywhere, n=1)
+    guess = f"; did you mean {near[0]}?" if near else f"; they have {', '.join(everywhere)}"
+    return f"no chosen notebook has a parameter {name}{guess}"
+
+
+def _run_one(notebook: Path, out: Path, parameters: Mapping[str, Any], *, timeout: int) -> int:
+    click.echo(f"{notebook.stem} ...")
+    try:
+        found = runs.execute(notebook, out, parameters, timeout=timeout)
+    except runs.NotebookError as error:
+        click.echo(str(error), err=True)
+        return 1
+    click.echo(f"{notebook.stem} finished with {len(found.findings)} findings")
+    return 0

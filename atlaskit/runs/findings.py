@@ -1,0 +1,88 @@
+"""What a notebook found: its parameters, its findings and the versions it ran on, in one JSON file."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from atlaskit.records import Estimate
+
+from .jsonfile import Json, decode, encode, read_json, write_json
+
+FOLDER = "ATLASKIT_RUN_FOLDER"
+"""The environment variable by which `execute` tells a notebook's kernel where the run belongs."""
+
+FILE = "run.json"
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide a number."""
+    packages = ("atlaskit", "bokeh", "numpy", "torch", "transformers")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
+
+
+@dataclass
+class Run:
+    """One execution of one notebook: what went in, and what it concludes.
+
+    A notebook makes it in its setup, calls `find` for each conclusion, and `save` in its last cell::
+
+        run = Run("01_tutorial", {"model": model, "seed": seed})
+        run.find("entropy of head 3.7", measure.estimate(...))
+        run.save()
+    """
+
+    notebook: str
+    parameters: Mapping[str, Json]
+    findings: dict[str, Estimate | Json] = field(default_factory=dict)
+    model_hash: str | None = None
+    versions: dict[str, str] = field(default_factory=versions)
+
+    @property
+    def seed(self) -> int | None:
+        """The parameter of that name."""
+        return self.parameters.get("seed")
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The findings that are Estimates, ready for a figure of intervals."""
+        return {name: found for name, found in self.findings.items() if isinstance(found, Estimate)}
+
+    def find(self, name: str, finding: Estimate | Json) -> None:
+        """Record a conclusion under a name; the same name again replaces it, as when a cell is run twice."""
+        encode(finding, f"finding {name!r}")  # refuse here, at the line that caused it, not at the end
+        self.findings[name] = finding
+
+    def save(self, folder: Path | str | None = None) -> Path:
+        """Write run.json and return its path.
+
+        Without `folder` it goes where `execute` asked for it, and in a notebook run by hand to ``runs/<notebook>/``.
+        """
+        target = Path(folder or os.environ.get(FOLDER) or Path("runs") / self.notebook)
+        target.mkdir(parents=True, exist_ok=True)
+        content = {
+            "notebook": self.notebook,
+            "parameters": encode(dict(self.parameters), "parameters"),
+            "findings": {name: encode(found, f"finding {name!r}") for name, found in self.findings.items()},
+            "model_hash": self.model_hash,
+            "seed": self.seed,
+            "versions": self.versions,
+        }
+        write_json(target / FILE, content)
+        return target / FILE
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Run:
+        """Read back what `save` wrote, to the last bit."""
+        content = read_json(Path(folder) / FILE)
+        return cls(
+            content["notebook"],
+            decode(content["parameters"]),
+            findings={name: decode(found) for name, found in content["findings"].items()},
+            model_hash=content["model_hash"],
+            versions=content["versions"],
+        )

@@ -1,0 +1,112 @@
+"""Truth and law: what a Run saves is strict JSON and comes back to the last bit."""
+
+import json
+import math
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atlaskit.records import Estimate
+from atlaskit.runs import Run
+from atlaskit.runs.jsonfile import decode, encode, write_json
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text().filter(lambda key: not key.startswith("$")), inner),
+)
+estimates = st.builds(Estimate, *[st.floats()] * 5, st.text(), st.integers(0, 10**9), st.floats())
+
+
+def same(a, b):
+    """Equal to the bit: nan equals nan, and 0.0 differs from -0.0."""
+    if isinstance(a, float) and isinstance(b, float):
+        return (math.isnan(a) and math.isnan(b)) or struct.pack("d", a) == struct.pack("d", b)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, Estimate) and isinstance(b, Estimate):
+        return same(vars(a), vars(b))
+    return type(a) is type(b) and a == b
+
+
+def refuse(constant):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@given(plain | estimates)
+@settings(max_examples=300, deadline=None)
+def test_strict_json_gives_back_every_value_to_the_bit(value):
+    text = json.dumps(encode(value, "value"), allow_nan=False)
+    assert same(decode(json.loads(text, parse_constant=refuse)), value)
+
+
+def test_what_a_run_saves_is_what_it_loads(tmp_path):
+    run = Run("a", {"seed": 7, "rate": math.nan}, model_hash="f00")
+    run.find("entropy", Estimate(1.0, math.nan, math.inf, -math.inf, -0.0, "bits", 3))
+    run.find("heads", ["3.7", {"layer": 3}, None, math.inf])
+    run.save(tmp_path)
+    back = Run.load(tmp_path)
+    assert same(dict(back.parameters), dict(run.parameters))
+    assert same(back.findings, run.findings)
+    assert (back.notebook, back.model_hash, back.seed, back.versions) == ("a", "f00", 7, run.versions)
+    assert back.estimates.keys() == {"entropy"}
+
+
+def test_the_file_is_sorted_and_names_the_versions(tmp_path):
+    run = Run("a", {"b": 1, "a": 2})
+    run.find("z", 1)
+    run.find("a", 2)
+    text = run.save(tmp_path).read_text()
+    content = json.loads(text)
+    assert text == json.dumps(content, indent=2, sort_keys=True) + "\n"
+    assert set(content["versions"]) == {"python", "atlaskit", "bokeh", "numpy", "torch", "transformers"}
+    assert content["seed"] is None
+
+
+def test_the_same_name_again_replaces_the_finding():
+    run = Run("a", {})
+    run.find("x", 1)
+    run.find("x", 2)
+    assert run.findings == {"x": 2}
+
+
+def test_a_run_by_hand_is_saved_under_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ATLASKIT_RUN_FOLDER", raising=False)
+    Run("by_hand", {}).save()
+    assert (tmp_path / "runs/by_hand/run.json").exists()
+
+
+@pytest.mark.parametrize("value", [(1, 2), {1, 2}, object(), [1, (2,)], b"x"])
+def test_what_json_cannot_hold_is_refused_where_it_is_found(value):
+    with pytest.raises(TypeError, match=r"finding 'x'.* is a \w+, which JSON cannot hold; give an Estimate"):
+        Run("a", {}).find("x", value)
+
+
+@pytest.mark.parametrize("value", [{1: 2}, {"$float": "nan"}])
+def test_keys_that_would_not_come_back_are_refused(value):
+    with pytest.raises(TypeError, match="keys must be strings that do not begin with"):
+        Run("a", {}).find("x", value)
+
+
+def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    target = tmp_path / "run.json"
+    write_json(target, {"old": 1})
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_json(target, {"new": 2})
+    assert json.loads(target.read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_broken_file_is_named(tmp_path):
+    (tmp_path / "run.json").write_text('{"notebook": "a"')
+    with pytest.raises(ValueError, match=r"run\.json is not whole JSON .*; delete it and run the notebook again"):
+        Run.load(tmp_path)
