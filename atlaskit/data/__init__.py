@@ -3,3 +3,4 @@
 from .bundled import BUNDLED as BUNDLED
 from .bundled import path as path
 from .bundled import verify as verify
+from .texts import texts as texts

@@ -107,7 +107,8 @@ def train(
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"Training broke at step {step} of {plan.steps}: loss {loss}, gradient norm {norm}. "
-                f"The last checkpoint is from before. Lower the learning rate ({learning_rate(step, plan):.2g}) or look at batch({step})."
+                f"The last checkpoint is from before. Lower the learning rate ({learning_rate(step, plan):.2g}) "
+                f"or look at batch({step})."
             )
         curve.loss.append(loss)
         curve.gradient_norm.append(norm)

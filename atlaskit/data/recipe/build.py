@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +96,11 @@ def special(tokenizer: PreTrainedTokenizerFast) -> Tensor:
     return marks
 
 
-def fit(recipe: Recipe, text: Corpus, work: Path) -> tuple[PreTrainedModel, Curve]:
+def fit(recipe: Recipe, text: Corpus, work: Path, *, compiled: bool) -> tuple[PreTrainedModel, Curve]:
     """The trained model and its curve; goes on from the last checkpoint below `work`."""
     model = recipe.build()
-    if shutil.which("g++") is not None:
-        # In place, so names of weights stay. On two CPU cores it nearly halves the time.
-        model.compile(dynamic=False)
+    if compiled:
+        model.compile(dynamic=False)  # in place, so the names of the weights stay
     curve = train(
         model,
         batches(recipe, text),

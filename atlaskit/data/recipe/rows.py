@@ -28,7 +28,7 @@ def pasted(rows: Int[Tensor, "row length"], *, generator: torch.Generator) -> In
 def random_repeats(
     ids: Int[Tensor, " id"], *, rows: int, length: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "row length"], Bool[Tensor, "row length"]]:
-    """Rows of uniformly random tokens that repeat with a random period, and where their unforeseeable first round is."""
+    """Rows of uniformly random tokens that repeat with a random period, and where nobody could foresee them."""
     period = torch.randint(8, length // 2 + 1, (rows, 1), generator=generator)
     drawn = ids[torch.randint(len(ids), (rows, length), generator=generator)]
     place = torch.arange(length)
