@@ -37,8 +37,8 @@ def generalized_dimensions(boxes: Boxes, orders: Sequence[float]) -> ScalingFit:
     q = 0 counts boxes, 1 is the information dimension, 2 the correlation dimension (Hentschel & Procaccia 1983). Large
     q follow the heaviest boxes. Sums run over boxes with mass, so q < 0 is allowed but lives on the lightest of them.
     """
-    points = [torch.stack([_entropy(mass, order) for order in orders], -1) for mass in boxes.masses]
-    return fit_lines(boxes.log_size, torch.stack(points, -1), boxes.usable, reasons=boxes.reasons)
+    points = torch.stack([_entropies(mass, orders) for mass in boxes.masses], -1)
+    return fit_lines(boxes.log_size, points, boxes.usable, reasons=boxes.reasons)
 
 
 def relative_dimensions(boxes: Boxes, support: Bool[Tensor, "query key"], orders: Sequence[float]) -> ScalingFit:
@@ -56,8 +56,7 @@ def relative_dimensions(boxes: Boxes, support: Bool[Tensor, "query key"], orders
                 f"some attention lies in boxes of the {size} × {size} grid that this {tuple(support.shape)} support "
                 "forbids; its divergence is infinite. Pass the support that the pattern was made with."
             )
-        divergence = torch.stack([_divergence(mass, chance, order) for order in orders], -1)
-        points.append(2 * math.log2(size) - divergence)
+        points.append(2 * math.log2(size) - _divergences(mass, chance, orders))
     return fit_lines(boxes.log_size, torch.stack(points, -1), boxes.usable, reasons=boxes.reasons)
 
 
@@ -94,32 +93,42 @@ def self_similarity(boxes: Boxes) -> Float[Tensor, " head"]:
     if any(fine != step * coarse for coarse, fine in zip(boxes.sizes, boxes.sizes[1:], strict=False)):
         raise ValueError(f"sizes {boxes.sizes} do not grow by one factor; parts cannot be compared with the whole")
     whole = boxes.masses[0].flatten(1)[:, None]
-    likeness = []
-    for size, parents, children in zip(boxes.sizes, boxes.masses, boxes.masses[1:], strict=False):
+    usable = boxes.usable[:, 1:]
+    likeness = torch.zeros_like(whole[:, 0, 0])
+    pairs = zip(boxes.sizes, boxes.masses, boxes.masses[1:], usable.unbind(-1), strict=False)
+    for size, parents, children, able in pairs:
         families = children.reshape(-1, size, step, size, step).transpose(2, 3).reshape(len(children), size * size, -1)
         weight = parents.flatten(1)
         shares = families / torch.where(weight > 0, weight, 1)[..., None]
         mixed = torch.special.entr((shares + whole) / 2).sum(-1)
         own = (torch.special.entr(shares).sum(-1) + torch.special.entr(whole).sum(-1)) / 2
-        likeness.append(1 - (weight * (mixed - own)).sum(-1) / math.log(2))
-    usable = boxes.usable[:, 1:]
-    mean = torch.where(usable, torch.stack(likeness, -1), 0).sum(-1) / usable.sum(-1)
-    return torch.where(boxes.usable.sum(-1) >= FEWEST_SCALES, mean, NAN)
+        likeness += torch.where(able, 1 - (weight * (mixed - own)).sum(-1) / math.log(2), 0)
+    return torch.where(boxes.usable.sum(-1) >= FEWEST_SCALES, likeness / usable.sum(-1), NAN)
 
 
-def _entropy(mass: Float[Tensor, "head box box"], order: float) -> Float[Tensor, " head"]:
-    if order == 1:
-        return torch.special.entr(mass).sum((1, 2)) / math.log(2)
-    powers = torch.where(mass > 0, order * mass.log(), NOTHING)
-    return powers.logsumexp((1, 2)) / ((1 - order) * math.log(2))
+def _entropies(mass: Float[Tensor, "head box box"], orders: Sequence[float]) -> Float[Tensor, "head order"]:
+    held = mass > 0
+    logs = torch.where(held, mass, 1).log()
+    columns = [
+        torch.special.entr(mass).sum((1, 2))
+        if order == 1
+        else torch.where(held, order * logs, NOTHING).logsumexp((1, 2)) / (1 - order)
+        for order in orders
+    ]
+    return torch.stack(columns, -1) / math.log(2)
 
 
-def _divergence(
-    mass: Float[Tensor, "head box box"], chance: Float[Tensor, "1 box box"], order: float
-) -> Float[Tensor, " head"]:
-    ratio = torch.where(mass > 0, mass / torch.where(chance > 0, chance, 1), 1).log()
-    if order == 1:
-        return (mass * ratio).sum((1, 2)) / math.log(2)
-    # sum of P (P / P0) ** (q - 1), in logarithms
-    powers = torch.where(mass > 0, mass.log() + (order - 1) * ratio, NOTHING)
-    return powers.logsumexp((1, 2)) / ((order - 1) * math.log(2))
+def _divergences(
+    mass: Float[Tensor, "head box box"], chance: Float[Tensor, "1 box box"], orders: Sequence[float]
+) -> Float[Tensor, "head order"]:
+    held = mass > 0
+    ratio = torch.where(held, mass / torch.where(chance > 0, chance, 1), 1).log()
+    # the sum of P (P / P0) ** (q - 1), in logarithms
+    logs = torch.where(held, mass, 1).log()
+    columns = [
+        (mass * ratio).sum((1, 2))
+        if order == 1
+        else torch.where(held, logs + (order - 1) * ratio, NOTHING).logsumexp((1, 2)) / (order - 1)
+        for order in orders
+    ]
+    return torch.stack(columns, -1) / math.log(2)

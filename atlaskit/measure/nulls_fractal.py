@@ -33,13 +33,13 @@ def column_marginal(
 ) -> Float[Tensor, "head query key"]:
     """Every row replaced by the head's preference among keys: keeps sinks, forgets which query looked where.
 
-    A key's preference is the attention it receives over what it would receive from the ignorant head, so that the
-    ignorant head is its own null. Rows are scaled to sum to one over the keys they may see.
+    A key's preference is its weight over what the ignorant head would give it, averaged over the queries that may see
+    it; the ignorant head is therefore its own null. Rows are scaled to sum to one over the keys they may see.
     """
     allowed = support.to(torch.promote_types(pattern.dtype, torch.float32))
-    chance = (allowed / allowed.sum(-1, keepdim=True)).nansum(0)
-    preference = torch.where(chance > 0, pattern.to(allowed).sum(1) / chance, 0.0)
-    rows = preference[:, None] * allowed
+    lift = pattern.to(allowed) * allowed * allowed.sum(-1, keepdim=True)
+    seen_by = allowed.sum(0)
+    rows = torch.where(seen_by > 0, lift.sum(1) / seen_by, 0)[:, None] * allowed
     return rows / rows.sum(-1, keepdim=True)
 
 
