@@ -125,7 +125,7 @@ def test_the_whole_space_always_overlaps():
 @pytest.mark.parametrize(("dim", "rank", "mean", "sd"), HAAR_TABLE)
 def test_the_table_of_random_overlaps_is_reproduced(dim, rank, mean, sd):
     draws = sampled_mean_cosine(dim, rank)
-    assert draws.mean().item() == pytest.approx(mean, abs=3 * draws.std().item() / len(draws) ** 0.5 + rounding)
+    assert draws.mean().item() == pytest.approx(mean, abs=3 * draws.std().item() / len(draws) ** 0.5 + ROUNDING)
     if sd is not None:
         assert draws.std().item() == pytest.approx(sd, abs=3 * sd / (2 * len(draws)) ** 0.5 + 2 * ROUNDING)
 
