@@ -2,7 +2,9 @@
 
 from .estimate import estimate as estimate
 from .estimate import false_discovery as false_discovery
+from .estimate import paired_p as paired_p
 from .estimate import permutation_p as permutation_p
+from .nulls import ignorant as ignorant
 from .nulls import permuted_rows as permuted_rows
 from .nulls import toeplitz as toeplitz
 from .pattern import concentration as concentration

@@ -1,11 +1,33 @@
 """What no structure looks like: patterns that keep one property of a head and randomise the rest.
 
-The first null of every measure is ignorance, `support.uniform`. These two ask for less than ignorance does.
+The first null of every measure is ignorance, `support.uniform`. The two surrogates ask for less than ignorance does.
 """
+
+import inspect
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from atlaskit.measure.support import uniform
+from atlaskit.records import Score
+
+
+def ignorant(score: Score) -> Score:
+    """The same score of the ignorant head, to survey beside it: ``{"bits": entropy, "chance": ignorant(entropy)}``."""
+    asked = inspect.signature(score).parameters
+
+    def null(**tile: Any) -> Float[Tensor, "head query"]:
+        known_nothing = uniform(tile["support"]).expand_as(tile["pattern"])
+        return score(**{name: value for name, value in (tile | {"pattern": known_nothing}).items() if name in asked})
+
+    # survey hands over what a score's parameters name, and ignorance needs these two whatever the score needs
+    needs = dict.fromkeys(["pattern", "support", *asked])
+    null.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [asked.get(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY)) for name in needs]
+    )
+    return null
 
 
 def permuted_rows(

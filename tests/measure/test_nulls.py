@@ -57,3 +57,15 @@ def test_toeplitz_rows_sum_to_one_and_depend_on_distance_alone(seed, n):
     if n >= 3:
         ratio = rows[:, :, :].diagonal(-1, 1, 2) / rows.diagonal(0, 1, 2)[:, 1:]
         torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), rtol=1e-4, atol=1e-6)
+
+
+def test_the_ignorant_score_is_the_score_of_the_ignorant_head():
+    pattern, support = random_pattern(4, 7, measure.causal(7)), measure.causal(7)
+    chance = measure.ignorant(measure.entropy)(pattern=pattern, support=support)
+    torch.testing.assert_close(chance, measure.entropy(measure.uniform(support), support).expand(2, -1), equal_nan=True)
+
+
+def test_a_score_without_a_support_of_its_own_gets_ignorance_all_the_same():
+    support = measure.causal(5)
+    widest = measure.ignorant(lambda pattern: pattern.amax(-1))(pattern=torch.ones(3, 5, 5), support=support)
+    torch.testing.assert_close(widest, (1 / torch.arange(1.0, 6)).expand(3, -1))
