@@ -31,16 +31,6 @@ def prose_of_rst(text: str) -> str:
     return _join(p for p in re.split(r"\n\s*\n", text) if not p.lstrip().startswith((".. ", ">>>", "|", "+-", "==")))
 
 
-def prose_of_pod(text: str) -> str:
-    """The paragraphs of a Perl manual, without commands and code; formatting letters reduced to their words."""
-    paragraphs = [p for p in re.split(r"\n\s*\n", text) if p[:1] not in ("=", " ", "\t", "\n", "")]
-    flat = "\n\n".join(paragraphs)
-    flat = re.sub(r"L<([^|>]*)\|[^>]*>", r"\1", flat).replace("E<gt>", " ").replace("E<lt>", " ")
-    for _ in range(3):  # C<I<...>> nests
-        flat = re.sub(r"[A-Z]<+\s?([^<>]*?)\s?>+", r"\1", flat)
-    return _join(flat.split("\n\n"))
-
-
 def _join(paragraphs: Iterable[str]) -> str:
     lines = (re.sub(r"^[-*#] |^\d+[.)] ", "", plain(p)) for p in paragraphs)
     return "\n".join(line for line in lines if is_prose(line))
