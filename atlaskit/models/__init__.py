@@ -11,3 +11,4 @@ from .planted import PLANTED as PLANTED
 from .planted import UNIFORM as UNIFORM
 from .planted import planted as planted
 from .survey import survey as survey
+from .untrained import untrained as untrained
