@@ -12,5 +12,5 @@ def untrained(model: Model, *, seed: int = 0) -> Model:
     with torch.random.fork_rng():  # transformers draws from the global generator; leave it where it was
         torch.manual_seed(seed)
         net = type(model.net)(copy.deepcopy(model.net.config))
-    net = net.to(dtype=model.net.dtype)
-    return wrap(torch.nn.Module.to(net, model.device).eval(), model.tokenizer, name=f"{model.name}, untrained")
+    torch.nn.Module.to(net, model.device, model.net.dtype)
+    return wrap(net.eval(), model.tokenizer, name=f"{model.name}, untrained")
