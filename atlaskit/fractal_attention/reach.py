@@ -35,26 +35,25 @@ def reads(
 
 def support(pattern: Pattern, n: int, *, causal: bool = True) -> Bool[Tensor, "query key"]:
     """Every cell of n queries by n keys: n^2 bytes, for pictures and tests."""
-    return torch.cat([rows for _, rows in _tiles(pattern, n, causal)])
+    return torch.cat(list(_tiles(pattern, n, 0, causal)))
 
 
-def _tiles(pattern: Pattern, n: int, causal: bool) -> Iterator[tuple[int, Bool[Tensor, "query key"]]]:
+def _tiles(pattern: Pattern, n: int, first: int, causal: bool) -> Iterator[Bool[Tensor, "query key"]]:
     keys = torch.arange(n)
-    height = max(1, TILE_CELLS // n)
-    for first in range(0, n, height):
-        queries = keys[first : first + height, None]
-        yield first, reads(pattern, queries[None], keys[None, None], causal=causal)[0]
+    for queries in keys[first:, None].split(max(1, TILE_CELLS // n)):
+        yield reads(pattern, queries[None], keys[None, None], causal=causal)[0]
 
 
-@lru_cache(maxsize=256)
-def key_lists(pattern: Pattern, n: int, *, causal: bool = True) -> tuple[Int[Tensor, " point"], Int[Tensor, " query"]]:
-    """The keys of query 0, then of query 1, and so on, with each query's count. Kept: treat as read-only."""
+@lru_cache(maxsize=64)
+def rows_of_keys(
+    pattern: Pattern, n: int, *, first: int = 0, causal: bool = True
+) -> tuple[Int[Tensor, " point"], Int[Tensor, " query"]]:
+    """The keys of query `first`, then of the next, up to query n-1, with each query's count. Kept: read only."""
     if pattern.lag_set is not None:
-        lag = lags(pattern, n, causal=causal)
-        keys = torch.arange(n)[:, None] - lag.flip(0)
+        keys = torch.arange(first, n)[:, None] - lags(pattern, n, causal=causal).flip(0)
         inside = (keys >= 0) & (keys < n)
         return keys[inside], inside.sum(1)
-    found = [(rows.nonzero()[:, 1], rows.sum(1)) for _, rows in _tiles(pattern, n, causal)]
+    found = [(rows.nonzero()[:, 1], rows.sum(1)) for rows in _tiles(pattern, n, first, causal)]
     return torch.cat([keys for keys, _ in found]), torch.cat([counts for _, counts in found])
 
 
@@ -62,7 +61,7 @@ def keys_per_query(pattern: Pattern, n: int, *, causal: bool = True) -> float:
     """Mean number of keys a query reads among n tokens."""
     if pattern.lag_set is not None:
         return float((n - lags(pattern, n, causal=causal).abs()).double().sum()) / n
-    return sum(int(rows.sum()) for _, rows in _tiles(pattern, n, causal)) / n
+    return sum(int(rows.sum()) for rows in _tiles(pattern, n, 0, causal)) / n
 
 
 def density(pattern: Pattern, n: int, *, causal: bool = True) -> float:
@@ -77,7 +76,7 @@ def blocks(pattern: Pattern, n: int, *, size: int = 64, causal: bool = True) -> 
         own = torch.eye(count, dtype=torch.bool)
         return support(pattern.coarse, count, causal=causal) | own
     touched = torch.zeros(count, count, dtype=torch.bool)
-    keys, counts = key_lists(pattern, n, causal=causal)
+    keys, counts = rows_of_keys(pattern, n, causal=causal)
     queries = torch.repeat_interleave(torch.arange(n), counts)
     touched[queries // size, keys // size] = True
     return touched
@@ -144,7 +143,7 @@ def _reached(pattern: Pattern, n: int, causal: bool) -> Iterator[int]:
         per_distance = n - torch.arange(n)
         for sums in distances:
             yield int(per_distance[sums].sum())
-    yield from _reached_by_search(*key_lists(pattern, n, causal=causal))
+    yield from _reached_by_search(*rows_of_keys(pattern, n, causal=causal))
 
 
 def _reached_by_search(keys: Int[Tensor, " point"], counts: Int[Tensor, " query"]) -> Iterator[int]:

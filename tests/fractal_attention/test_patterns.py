@@ -127,7 +127,7 @@ def test_a_longer_text_changes_nothing_that_was_read(pattern):
 def test_key_lists_blocks_and_densities_agree_with_the_support(pattern, causal):
     n, size = 67, 8
     cells = reach.support(pattern, n, causal=causal)
-    keys, counts = reach.key_lists(pattern, n, causal=causal)
+    keys, counts = reach.rows_of_keys(pattern, n, causal=causal)
     assert torch.equal(counts, cells.sum(1))
     assert torch.equal(keys, cells.nonzero()[:, 1])
     assert reach.keys_per_query(pattern, n, causal=causal) == pytest.approx(int(cells.sum()) / n)

@@ -1,0 +1,52 @@
+"""Attention over a table of keys per query: for few queries, as in decoding. Memory n_query k d."""
+
+from __future__ import annotations
+
+import torch
+from einops import einsum, rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from .patterns import Pattern
+from .reach import rows_of_keys
+from .softmax import kept, normalise
+
+
+def gather_attention(
+    q: Float[Tensor, "doc head query d_head"],
+    k: Float[Tensor, "doc kv_head key d_head"],
+    v: Float[Tensor, "doc kv_head key d_value"],
+    *,
+    pattern: Pattern,
+    scale: float,
+    causal: bool = True,
+    bias: nn.Module | None = None,
+    key_mask: Bool[Tensor, "doc key"] | None = None,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> tuple[Float[Tensor, "doc head query d_value"], Float[Tensor, "doc head query"]]:
+    """Output and log-sum-exp of queries, the last of the keys, that read exactly the keys of the pattern.
+
+    A decoded token costs as many keys as the pattern has; log2 n for `log_lags`. A query with nothing to read gives
+    0 and minus infinity.
+    """
+    n_query, n_key, kv_heads = q.shape[2], k.shape[2], k.shape[1]
+    keys, counts = rows_of_keys(pattern, n_key, first=n_key - n_query, causal=causal)
+    real = torch.arange(int(counts.max())) < counts[:, None]
+    table = torch.zeros(real.shape, dtype=torch.long)
+    table[real] = keys
+    real, table = real.to(q.device), table.to(q.device)
+
+    near_k, near_v = (x.index_select(2, table.flatten()).unflatten(2, table.shape) for x in (k, v))
+    grouped = rearrange(q, "doc (kv group) query d -> doc kv group query d", kv=kv_heads)
+    scores = scale * einsum(grouped, near_k, "doc kv group query d, doc kv query slot d -> doc kv group query slot")
+    if bias is not None:
+        queries = torch.arange(n_key - n_query, n_key, device=q.device)[:, None]
+        scores = scores + rearrange(bias(queries, table), "(kv group) query slot -> kv group query slot", kv=kv_heads)
+    if key_mask is not None:
+        real = real & key_mask[:, table][:, None, None]
+    weights, lse = normalise(scores.masked_fill(~real, -torch.inf))
+    if dropout:
+        weights = weights * kept(weights, dropout, seed)
+    output = einsum(weights, near_v, "doc kv group query slot, doc kv query slot d -> doc kv group query d")
+    return output.flatten(1, 2), lse.flatten(1, 2)
