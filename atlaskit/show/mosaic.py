@@ -22,10 +22,11 @@ HOVER = """
 
 
 def mosaic_columns(
-    patterns: Sequence[Float[Array, "head query key"]], support: Bool[Array, "query key"]
+    patterns: Sequence[Float[Array, "_ _ _"]], support: Bool[Array, "query key"]
 ) -> dict[str, list[Any]]:
     """One row: every head's pattern in one uint8 image, heads across, layers down, a blank line between.
 
+    Each layer is [head query key], as in a capture.
     One image is what makes this live: 144 figures take twenty seconds to appear, one image takes two.
     """
     shapes = {tuple(pattern.shape) for pattern in patterns}
@@ -47,7 +48,7 @@ def mosaic_columns(
 
 
 def mosaic(
-    patterns: Sequence[Float[Array, "head query key"]],
+    patterns: Sequence[Float[Array, "_ _ _"]],
     support: Bool[Array, "query key"],
     *,
     title: str,

@@ -19,11 +19,19 @@
     return paint.apply(this, rest);
   };
 
-  // Canvases keep the colours they were painted with: paint again when the theme changes.
+  // Canvases keep the colours they were painted with: paint again when the theme changes. Bokeh leaves half a pixel
+  // of the old colours along the edges; wipe them first.
+  const wipe = ctx => {
+    ctx.save();
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.clearRect(0, 0, ctx.canvas.width, ctx.canvas.height);
+    ctx.restore();
+  };
   const repaint = () => {
     const seen = new Set(), walk = view => {
       if (seen.has(view)) return;
       seen.add(view);
+      if (view.primary?.ctx) wipe(view.primary.ctx);
       view.request_repaint?.();
       for (const child of view.children_views?.() ?? []) walk(child);
     };

@@ -27,7 +27,7 @@ main > * { margin: 0 0 2em; } figure { margin: 0; overflow-x: auto; }"""
 )
 
 # The text in the middle is what remains where scripts may not run, as in a notebook that is not trusted.
-FIGURE = """<figure role="group" aria-label="{label}"><div id="{place}">{instead}</div><script>
+FIGURE = """<figure role="group" aria-label="{label}" style="margin: 0"><div id="{place}">{instead}</div><script>
 (() => {{
   const item = {item}, place = document.getElementById("{place}");
   let tries = 0;
