@@ -12,7 +12,6 @@ import click
 import torch
 
 from atlaskit import runs
-from atlaskit.data import BUNDLED
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,15 +50,17 @@ def run(context: click.Context, /, names: tuple[str, ...], given: tuple[tuple[st
 
 @main.command()
 def info() -> None:
-    """Print versions, the device, and the bundled models."""
+    """Print versions, the device, and the models that need no network."""
+    from atlaskit import models  # here, because it brings all of transformers
+
     for name, version in runs.versions().items():
         click.echo(f"{name:14}{version}")
     click.echo(f"{'platform':14}{platform.platform()}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     click.echo(f"{'device':14}{device}")
-    click.echo("bundled models")
-    for name, what in BUNDLED.items():
-        click.echo(f"  {name:12}{what}")
+    click.echo("models that need no network")
+    for name, what in models.available().items():
+        click.echo(f"  {name:18}{what}")
 
 
 def _choose(folder: Path, names: Sequence[str]) -> list[Path]:

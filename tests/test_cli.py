@@ -12,8 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from atlaskit import cli, runs
-from atlaskit.data import BUNDLED
+from atlaskit import cli, models, runs
 from atlaskit.runs.outcome import Failure, Outcome
 
 FIRST = 'from atlaskit.runs import Run\nrun = Run("{name}", {{}})\nrun.find("seven", 7)\nrun.save()'
@@ -118,12 +117,12 @@ def test_a_notebook_without_declared_parameters_is_a_wrong_request(asked, tmp_pa
     assert "03_bare.ipynb has 0 cells tagged 'parameters'" in result.output
 
 
-def test_info_names_versions_device_and_every_bundled_model():
+def test_info_names_versions_device_and_every_model_at_hand():
     result = call("info")
     assert result.exit_code == 0
     assert torch.__version__ in result.output
     assert "device" in result.output
-    assert all(name in result.output for name in BUNDLED)
+    assert all(name in result.output for name in models.available())
 
 
 @pytest.mark.story

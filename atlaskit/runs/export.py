@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Any
 
 from jinja2 import pass_context
@@ -12,6 +13,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbformat import NotebookNode
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
+BAR = re.compile(r".*\d%\|.*\| \S+/\S+ \[")
 PICTURES = {"text/html", "image/png", "image/svg+xml", "application/javascript"}
 
 PAGE = """
@@ -78,8 +80,15 @@ def _still(cell: NotebookNode) -> NotebookNode:
     if cell.cell_type != "code":
         return cell
     cell = NotebookNode(**cell)
-    cell.outputs = [_stand_in(output) if WIDGET in output.get("data", {}) else output for output in cell.outputs]
+    lasting = [output for output in cell.outputs if not _is_progress(output)]
+    cell.outputs = [_stand_in(output) if WIDGET in output.get("data", {}) else output for output in lasting]
     return cell
+
+
+def _is_progress(output: NotebookNode) -> bool:
+    """A bar of tqdm: it had its meaning while the notebook ran."""
+    data = output.get("data", {})
+    return WIDGET in data and BAR.match(data.get("text/plain", "")) is not None
 
 
 def _stand_in(output: NotebookNode) -> NotebookNode:

@@ -24,6 +24,8 @@ run.find("folder", os.environ["ATLASKIT_RUN_FOLDER"])"""
 
 LOOK = """display(HTML('<canvas id="drawn" width="20" height="20"></canvas>'
     '<script>document.getElementById("drawn").getContext("2d").fillRect(0, 0, 9, 9)</script>'))
+from tqdm.auto import tqdm
+sum(tqdm(range(3), desc="counting"))
 ipywidgets.IntSlider()"""
 
 FORMULA = r"The weights are $\frac{q \cdot k}{\sqrt{d}}$, and [a link](https://example.org) is only a link."
