@@ -1,12 +1,24 @@
 """Pure functions on tensors: patterns, supports, selectors, nulls, estimates."""
 
+from .boxes import Boxes as Boxes
+from .boxes import coarse_grain as coarse_grain
 from .estimate import estimate as estimate
 from .estimate import false_discovery as false_discovery
 from .estimate import paired_p as paired_p
 from .estimate import permutation_p as permutation_p
+from .fractal import Spectrum as Spectrum
+from .fractal import generalized_dimensions as generalized_dimensions
+from .fractal import multifractal_spectrum as multifractal_spectrum
+from .fractal import relative_dimensions as relative_dimensions
+from .fractal import self_similarity as self_similarity
+from .interpolation import fractal_interpolation as fractal_interpolation
+from .interpolation import interpolation_dimension as interpolation_dimension
+from .interpolation import vertical_scaling as vertical_scaling
 from .nulls import ignorant as ignorant
 from .nulls import permuted_rows as permuted_rows
 from .nulls import toeplitz as toeplitz
+from .nulls_fractal import column_marginal as column_marginal
+from .nulls_fractal import surrogates as surrogates
 from .pattern import concentration as concentration
 from .pattern import divergence as divergence
 from .pattern import effective_keys as effective_keys
@@ -14,6 +26,9 @@ from .pattern import entropy as entropy
 from .pattern import mass as mass
 from .pattern import max_weight as max_weight
 from .pattern import mean_distance as mean_distance
+from .roughness import detrended_fluctuation as detrended_fluctuation
+from .roughness import lacunarity as lacunarity
+from .scaling import level as level
 from .selectors import Selector as Selector
 from .selectors import first_token as first_token
 from .selectors import induction as induction

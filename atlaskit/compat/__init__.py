@@ -1,0 +1,1 @@
+"""Names and numbers of earlier packages, for people who come from them; each flaw told once."""
