@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .bias import PreparedBias
 from .patterns import Pattern
 from .reach import reads, rows_of_keys
 from .softmax import kept
@@ -41,7 +42,7 @@ class _Call(NamedTuple):
     n_key: int
     first_row: int
     scale: float
-    bias: nn.Module | None
+    bias: PreparedBias | None
     key_mask: Tensor | None
     dropout: float
     seed: int
@@ -67,7 +68,7 @@ def block_attention(
     scale: float,
     causal: bool = True,
     size: int | None = None,
-    bias: nn.Module | None = None,
+    bias: PreparedBias | None = None,
     key_mask: Bool[Tensor, "doc key"] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
@@ -89,8 +90,7 @@ def block_attention(
     if lead or tail:
         q = nn.functional.pad(q, (0, 0, lead, tail))
         k, v = (nn.functional.pad(x, (0, 0, 0, tail)) for x in (k, v))
-    parameters = [] if bias is None else [parameter for parameter in bias.parameters() if parameter.requires_grad]
-    output, lse = _BlockAttention.apply(q, k, v, call, *parameters)
+    output, lse = _BlockAttention.apply(q, k, v, call, *(() if bias is None else bias.tables))
     return output[:, :, lead : lead + n_query], lse[:, :, lead : lead + n_query]
 
 
@@ -178,7 +178,7 @@ def _scores(tile: _Tile, q: Tensor, k: Tensor, heads: int, call: _Call) -> Tenso
     scores = torch.bmm(q, k.mT)
     by_head = scores.unflatten(0, (-1, heads, len(tile.queries)))
     if call.bias is not None:
-        by_head += call.bias(tile.queries, tile.keys).detach()
+        by_head += call.bias.at(tile.queries, tile.keys)
     if tile.closed is not None:
         by_head[..., -tile.closed.shape[-1] :].masked_fill_(tile.closed, -torch.inf)
     if call.key_mask is not None:
@@ -194,10 +194,10 @@ def _blocks(x: Tensor, size: int) -> Tensor:
 
 
 class _BlockAttention(torch.autograd.Function):
-    """Saves q, k, v and the log-sum-exp; the parameters of the bias come along as inputs so that they get gradients."""
+    """Saves q, k, v and the log-sum-exp; the tables of the bias come along as inputs so that they get gradients."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, call: _Call, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, call: _Call, *tables: Tensor) -> tuple[Tensor, Tensor]:
         heads, size = q.shape[1], call.size
         output = q.new_zeros(*q.shape[:-1], v.shape[-1])
         lse = q.new_full(q.shape[:-1], -torch.inf)
@@ -219,14 +219,14 @@ class _BlockAttention(torch.autograd.Function):
             if call.key_mask is not None:
                 total = total.masked_fill(total == 0, 1.0)
             flat_output[tile.rows] = torch.bmm(share, values) / total[..., None]
-        ctx.save_for_backward(q, k, v, output, lse, *parameters)
+        ctx.save_for_backward(q, k, v, output, lse, *tables)
         ctx.call = call
         return output, lse
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_output: Tensor, grad_lse: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, output, lse, *parameters = ctx.saved_tensors
+        q, k, v, output, lse, *tables = ctx.saved_tensors
         call: _Call = ctx.call
         heads, size = q.shape[1], call.size
         flat_q, flat_k, flat_v = _blocks(q * call.scale, size), _blocks(k, size), _blocks(v, size)
@@ -235,7 +235,7 @@ class _BlockAttention(torch.autograd.Function):
         shift = ((grad_output * output).sum(-1) - grad_lse).view(-1, size, 1)
         flat_lse = lse.masked_fill(lse == -torch.inf, 0.0).view(-1, size, 1)
         grad_q, grad_k, grad_v = torch.zeros_like(flat_q), torch.zeros_like(flat_k), torch.zeros_like(flat_v)
-        grad_parameters: list[Tensor | None] = [None] * len(parameters)
+        grad_tables: list[Tensor | None] = [None] * len(tables)
         for tile in _tiles(q, k.shape[1], call):
             count = len(tile.rows)
             mine, above = (flat.index_select(0, tile.rows).view(count, size, -1) for flat in (flat_q, upstream))
@@ -251,21 +251,20 @@ class _BlockAttention(torch.autograd.Function):
             grad_scores = grad_share.sub_(shift[tile.rows]).mul_(share)
             grad_q[tile.rows] = torch.bmm(grad_scores, keys).view(count, -1)
             grad_k.index_add_(0, tile.reads, torch.bmm(grad_scores.mT, mine).view(len(tile.reads), -1))
-            if parameters:
+            if any(ctx.needs_input_grad[4:]):
                 grad_bias = grad_scores.unflatten(0, (-1, heads, len(tile.queries))).sum(0)
-                _accumulate(grad_parameters, parameters, tile, grad_bias, call)
+                _accumulate(grad_tables, tables, tile, grad_bias, call)
         grad_q *= call.scale
-        return grad_q.view_as(q), grad_k.view_as(k), grad_v.view_as(v), None, *grad_parameters
+        return grad_q.view_as(q), grad_k.view_as(k), grad_v.view_as(v), None, *grad_tables
 
 
-def _accumulate(
-    into: list[Tensor | None], parameters: list[Tensor], tile: _Tile, grad_bias: Tensor, call: _Call
-) -> None:
-    """Adds what this tile says about the bias's parameters. The bias is computed again, as the scores were."""
+def _accumulate(into: list[Tensor | None], tables: list[Tensor], tile: _Tile, grad_bias: Tensor, call: _Call) -> None:
+    """Adds what this tile says about the tables of the bias, which is looked up again, as the scores were."""
     assert call.bias is not None
+    leaves = tuple(table.detach().requires_grad_(table.is_floating_point()) for table in tables)
     with torch.enable_grad():
-        bias = call.bias(tile.queries, tile.keys)
-    for index, grad in enumerate(torch.autograd.grad(bias, parameters, grad_bias, allow_unused=True)):
+        added = call.bias.at(tile.queries, tile.keys, leaves)
+    for index, grad in enumerate(torch.autograd.grad(added, leaves, grad_bias, allow_unused=True)):
         if grad is not None:
             known = into[index]
             into[index] = grad if known is None else known + grad

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from .bias import PreparedBias
 from .patterns import Pattern
 from .reach import rows_of_keys
 from .softmax import kept, normalise
@@ -20,7 +21,7 @@ def gather_attention(
     pattern: Pattern,
     scale: float,
     causal: bool = True,
-    bias: nn.Module | None = None,
+    bias: PreparedBias | None = None,
     key_mask: Bool[Tensor, "doc key"] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
@@ -42,7 +43,9 @@ def gather_attention(
     scores = scale * einsum(grouped, near_k, "doc kv group query d, doc kv query slot d -> doc kv group query slot")
     if bias is not None:
         queries = torch.arange(n_key - n_query, n_key, device=q.device)[:, None]
-        scores = scores + rearrange(bias(queries, table), "(kv group) query slot -> kv group query slot", kv=kv_heads)
+        scores = scores + rearrange(
+            bias.at(queries, table), "(kv group) query slot -> kv group query slot", kv=kv_heads
+        )
     if key_mask is not None:
         real = real & key_mask[:, table][:, None, None]
     weights, lse = normalise(scores.masked_fill(~real, -torch.inf))

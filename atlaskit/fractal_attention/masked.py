@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from .bias import PreparedBias
 from .patterns import Pattern
 from .reach import reads
 from .softmax import kept, normalise
@@ -20,7 +21,7 @@ def masked_attention(
     pattern: Pattern,
     scale: float,
     causal: bool = True,
-    bias: nn.Module | None = None,
+    bias: PreparedBias | None = None,
     key_mask: Bool[Tensor, "doc key"] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
@@ -38,9 +39,8 @@ def masked_attention(
     grouped = rearrange(q, "doc (kv group) query d -> doc kv group query d", kv=kv_heads)
     scores = scale * einsum(grouped, k, "doc kv group query d, doc kv key d -> doc kv group query key")
     if bias is not None:
-        scores = scores + rearrange(
-            bias(queries, keys[None]), "(kv group) query key -> kv group query key", kv=kv_heads
-        )
+        added = bias.at(queries, keys[None])
+        scores = scores + rearrange(added, "(kv group) query key -> kv group query key", kv=kv_heads)
     weights, lse = normalise(scores.masked_fill(~allowed[:, None, None], -torch.inf))
     if dropout:
         weights = weights * kept(weights, dropout, seed)
