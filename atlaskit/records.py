@@ -65,20 +65,22 @@ class LayerAttention:
     """One layer of one text. q and k are what the scores were made of: after rotary and after their norms.
 
     `n_kv_head` may be smaller than `n_head`; head h reads KV head ``h * n_kv_head // n_head``.
-    `result` is each head's write to the residual stream (after W_O, without its bias), or None with
-    `result_missing` saying why.
+    `result` is each head's write to the residual stream (after gates, norms and W_O, without its bias), or None with
+    `result_missing` saying why. A model outside transformers' attention interface reports its pattern alone: q, k, v
+    and z are None then, and `parts_missing` says why.
     """
 
     layer: int
     kind: Kind
     pattern: Float[Tensor, "head query key"]
     support: Bool[Tensor, "query key"]
-    q: Float[Tensor, "head query d_head"]
-    k: Float[Tensor, "kv_head key d_head"]
-    v: Float[Tensor, "kv_head key d_value"]
-    z: Float[Tensor, "head query d_value"]
+    q: Float[Tensor, "head query d_head"] | None
+    k: Float[Tensor, "kv_head key d_head"] | None
+    v: Float[Tensor, "kv_head key d_value"] | None
+    z: Float[Tensor, "head query d_value"] | None
     result: Float[Tensor, "head query d_model"] | None
     result_missing: str
+    parts_missing: str = ""
 
 
 @dataclass(frozen=True, eq=False)

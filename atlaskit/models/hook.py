@@ -1,25 +1,42 @@
 """One hook for every architecture: a stand-in for attention that lets a listener do the attending.
 
-Modern transformers models look their attention function up in a registry. We register one more, which finds the
-model's *own* eager attention and hands it to a listener. The scores are therefore always made by the model's code:
-soft-capping, sinks, position bias and windows are honoured because nothing here re-implements them.
+Modern transformers models look their attention function up in a registry. While a block runs, we stand there under
+the name "eager", so that the model takes every path it takes for eager attention (some choose their sparse keys only
+then), find the model's *own* eager attention, and hand it to a listener. The scores are therefore always made by the
+model's code: soft-capping, sinks, position bias and windows are honoured because nothing here re-implements them.
 """
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import eager_mask
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 Attended = tuple[Float[Tensor, "batch query head d_value"], Float[Tensor, "batch head query key"]]
 """What the heads write, and their pattern."""
+
+
+@dataclass(frozen=True, eq=False)
+class LazyMask:
+    """A mask written for some query rows at a time: a whole one is as large as a pattern."""
+
+    write: Callable[..., Tensor]
+    offset: int
+
+    def rows(self, rows: slice, n_query: int) -> Float[Tensor, "batch 1 query key"]:
+        """Additive mask of some query rows, zero where allowed."""
+        start, stop, _ = rows.indices(n_query)
+        return self.write(q_length=stop - start, q_offset=self.offset + start)
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,66 +47,110 @@ class Call:
     q: Float[Tensor, "batch head query d_head"]
     k: Float[Tensor, "batch kv_head key d_head"]
     v: Float[Tensor, "batch kv_head key d_value"]
-    mask: Tensor | None  # additive, zero where allowed; None allows all
+    mask: Tensor | LazyMask | None  # additive, zero where allowed; None allows all
     extra: dict[str, Any]
     eager: Callable[..., Attended]
 
+    @property
+    def n_query(self) -> int:
+        """Query rows."""
+        return self.q.shape[2]
+
+    @property
+    def n_key(self) -> int:
+        """Keys of each row."""
+        return self.k.shape[2]
+
     def attend(self, rows: slice = slice(None)) -> Attended:
         """Output and pattern for some query rows."""
-        n_query = self.q.shape[2]
         # Whatever the model adds per cell (a position bias) has the query axis second to last, as the mask has.
-        extra = {name: _rows_of(value, rows, n_query) for name, value in self.extra.items()}
-        return self.eager(self.module, self.q[:, :, rows], self.k, self.v, _rows_of(self.mask, rows, n_query), **extra)
+        extra = {name: _rows_of(value, rows, self.n_query) for name, value in self.extra.items()}
+        return self.eager(self.module, self.q[:, :, rows], self.k, self.v, self._mask(rows), **extra)
 
     def support(self, rows: slice = slice(None)) -> Bool[Tensor, "batch query key"]:
         """Cells that the mask allows, for some query rows."""
-        shape = (self.q.shape[0], self.q.shape[2], self.k.shape[2])
-        if self.mask is None:
-            return torch.ones(shape, dtype=torch.bool, device=self.q.device)[:, rows]
-        mask = self.mask[:, 0, :, : shape[2]]
+        shape = (self.q.shape[0], len(range(*rows.indices(self.n_query))), self.n_key)
+        mask = self._mask(rows)
+        if mask is None:
+            return torch.ones(shape, dtype=torch.bool, device=self.q.device)
         # a mask may carry biases too, but only forbidden cells lie near the lowest number there is
-        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-        return allowed.expand(shape)[:, rows]
+        lowest = torch.finfo(mask.dtype).min
+        return (mask[:, 0, :, : shape[2]] > lowest / 2).expand(shape)
+
+    def _mask(self, rows: slice) -> Tensor | None:
+        if isinstance(self.mask, LazyMask):
+            return self.mask.rows(rows, self.n_query)
+        return _rows_of(self.mask, rows, self.n_query)
 
 
 Listener = Callable[[Call], Float[Tensor, "batch query head d_value"]]
 """Sees a call and does it, in one piece or in tiles: returns what the heads write."""
 _listener: ContextVar[Listener | None] = ContextVar("atlaskit_listener", default=None)
+_lazy: ContextVar[bool] = ContextVar("atlaskit_lazy", default=False)
+_one_at_a_time = threading.RLock()
 
 
 @contextmanager
-def hooked(net: PreTrainedModel, listener: Listener) -> Iterator[None]:
-    """Let `listener` do all of the net's attending while the block runs; then put the net back, whatever happened.
+def hooked(net: PreTrainedModel, listener: Listener, *, lazy: bool) -> Iterator[None]:
+    """Let `listener` do all of the net's attending while the block runs; then put everything back, whatever happened.
 
-    Raises RuntimeError for a net in training mode and TypeError for one whose attention cannot be replaced.
+    `lazy` hands the model's code a mask that it can pass on but not look into. Other models that run eagerly in
+    other threads meanwhile are not disturbed.
     """
+    with eagerly(net), _standing_in():
+        tokens = _listener.set(listener), _lazy.set(lazy)
+        try:
+            yield
+        finally:
+            _listener.reset(tokens[0])
+            _lazy.reset(tokens[1])
+
+
+@contextmanager
+def eagerly(net: PreTrainedModel) -> Iterator[None]:
+    """Eager attention in every part of the net while the block runs. Raises RuntimeError for a net in training mode."""
     if net.training:
         raise RuntimeError("the model is in training mode, where dropout changes attention: call net.eval() first")
-    if not net._can_set_attn_implementation():
-        raise TypeError(
-            f"{type(net).__name__} does not look its attention up in transformers' AttentionInterface, "
-            "so its attention cannot be observed through it"
-        )
     before = [(config, config._attn_implementation_internal) for config in _configs(net)]
-    token = _listener.set(listener)
     try:
-        net.set_attn_implementation("atlaskit")
+        for config, _ in before:
+            config._attn_implementation_internal = "eager"
         yield
     finally:
-        _listener.reset(token)
         for config, implementation in before:
             config._attn_implementation_internal = implementation
 
 
+@contextmanager
+def _standing_in() -> Iterator[None]:
+    """Answer, for the while, wherever a model asks for eager attention or its mask."""
+    with _one_at_a_time:
+        if "eager" in ALL_ATTENTION_FUNCTIONS:  # inside another such block of this thread
+            yield
+            return
+        ALL_ATTENTION_FUNCTIONS["eager"] = _attend
+        ALL_MASK_ATTENTION_FUNCTIONS["eager"] = _mask
+        try:
+            yield
+        finally:
+            del ALL_ATTENTION_FUNCTIONS["eager"], ALL_MASK_ATTENTION_FUNCTIONS["eager"]
+
+
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **extra: Any
-) -> tuple[Tensor, None]:
-    listener = _listener.get()
-    if listener is None:
-        raise RuntimeError(
-            'attention "atlaskit" is for capture and survey; set another attn_implementation to run alone'
-        )
-    return listener(Call(module, query, key, value, mask, extra, _eager_of(module))), None
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **extra: Any
+) -> tuple[Tensor, Tensor | None]:
+    listener, eager = _listener.get(), _eager_of(module)
+    if listener is None:  # another thread's model
+        return eager(module, query, key, value, attention_mask, **extra)
+    return listener(Call(module, query, key, value, attention_mask, extra, eager)), None
+
+
+def _mask(*, q_length: int, q_offset: int = 0, **rest: Any) -> Tensor | LazyMask | None:
+    if not _lazy.get():
+        return eager_mask(q_length=q_length, q_offset=q_offset, **rest)
+    write = partial(eager_mask, **rest)
+    # one row tells whether everything is allowed, for which the mask is None
+    return None if write(q_length=1, q_offset=q_offset) is None else LazyMask(write, q_offset)
 
 
 def _eager_of(module: nn.Module) -> Callable[..., Attended]:
@@ -109,7 +170,7 @@ def _rows_of(value: Any, rows: slice, n_query: int) -> Any:
 
 
 def _configs(net: PreTrainedModel) -> list[Any]:
-    """Every config that setting an attention implementation may touch, each once."""
+    """Every config that names an attention implementation, each once."""
     found: dict[int, Any] = {}
     waiting = [module.config for module in net.modules() if isinstance(module, PreTrainedModel)]
     while waiting:
@@ -118,7 +179,3 @@ def _configs(net: PreTrainedModel) -> list[Any]:
             found[id(config)] = config
             waiting += [sub for name in config.sub_configs if (sub := getattr(config, name, None)) is not None]
     return list(found.values())
-
-
-AttentionInterface.register("atlaskit", _attend)
-AttentionMaskInterface.register("atlaskit", eager_mask)  # without this, causal models see the future

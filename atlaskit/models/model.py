@@ -4,11 +4,10 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from atlaskit.models.proof import Site, prove
+from atlaskit.models.proof import Proof, Site, prove
 from atlaskit.models.tokenize import Text, tokenize
 from atlaskit.records import Geometry, Tokens
 
@@ -22,8 +21,13 @@ class Model:
     net: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase | None
     geometry: Geometry
-    sites: tuple[Site, ...]
+    proof: Proof
     context: int | None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Its attention layers, in the order in which they speak."""
+        return self.proof.sites
 
     @property
     def device(self) -> torch.device:
@@ -60,18 +64,18 @@ def wrap(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None,
             raise ValueError(f"weight {weight!r} holds {broken} NaN or infinite of {value.numel()} numbers")
     config = net.config.get_text_config()
     proof = prove(net)
-    sites = tuple(proof.sites())
-    own = [site for site in sites if site.kind != "cross"]
+    own = [site for site in proof.sites if site.kind != "cross"]
+    n_head = max(site.n_head for site in proof.sites)
     geometry = Geometry(
         n_layer=max(sum(site.kind == kind for site in own) for kind in ("encoder", "decoder")),
-        n_head=max(call.q.shape[1] for call in proof.calls),
-        n_kv_head=max(call.k.shape[1] for call in proof.calls),
-        d_head=proof.calls[0].q.shape[-1],
+        n_head=n_head,
+        n_kv_head=proof.n_kv_head or n_head,
+        d_head=proof.d_head or int(config.hidden_size) // n_head,
         d_model=int(config.hidden_size),
-        causal="decoder" in proof.kinds(),
+        causal=any(site.kind == "decoder" for site in own),
     )
     revision = getattr(net.config, "_commit_hash", None) or ""
-    return Model(name or type(net).__name__, revision, net, tokenizer, geometry, sites, _context(net, tokenizer))
+    return Model(name or type(net).__name__, revision, net, tokenizer, geometry, proof, _context(net, tokenizer))
 
 
 def fingerprint(model: Model) -> str:
@@ -81,18 +85,6 @@ def fingerprint(model: Model) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def write_weights(projection: nn.Module, n_head: int) -> Float[Tensor, "head d_value d_model"]:
-    """W_O by head, read off an affine module by what it does to unit vectors: no layout needs to be known."""
-    weight = next(projection.parameters())
-    width = (
-        getattr(projection, "in_features", None) or weight.shape[0]
-    )  # nn.Linear names it; GPT-2's Conv1D has it first
-    unit = torch.eye(width, dtype=weight.dtype, device=weight.device)
-    with torch.inference_mode():
-        moved = projection(unit) - projection(torch.zeros_like(unit[:1]))
-    return moved.float().unflatten(0, (n_head, -1))
 
 
 def _context(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> int | None:

@@ -10,9 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from atlaskit.models.capture import check_finite, pair, trunk
-from atlaskit.models.hook import Call, hooked
+from atlaskit.models.capture import check_finite, pair
+from atlaskit.models.hook import Call
 from atlaskit.models.model import Model
+from atlaskit.models.observe import observe
+from atlaskit.models.proof import Site
+from atlaskit.models.report import Report
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Kind, Rows, Score, Survey, Tokens
 
@@ -89,37 +92,31 @@ def _one(
     """All scores of one document."""
     rows_of = {"encoder": read, "decoder": tokens, "cross": read}[wanted]  # keys are what a selector speaks of
     means: dict[str, list[Tensor]] = {name: [] for name in callers}
-    spoken = 0
 
-    def listen(call: Call) -> Tensor:
-        nonlocal spoken
-        site = model.sites[spoken]
-        spoken += 1
+    def listen(site: Site, call: Call | Report) -> Tensor | None:
         if site.kind != wanted:
             return call.attend()[0]
-        n_query, n_key = call.q.shape[2], call.k.shape[2]
-        step = max(1, TILE // (4 * site.n_head * n_key))
-        sums = {name: torch.zeros(2, site.n_head, dtype=torch.float64, device=call.q.device) for name in callers}
+        step = max(1, TILE // (4 * site.n_head * call.n_key))
         outputs = []
-        for start in range(0, n_query, step):
-            rows = slice(start, min(start + step, n_query))
+        sums: dict[str, Tensor] = {}
+        for start in range(0, call.n_query, step):
+            rows = slice(start, min(start + step, call.n_query))
             output, pattern = call.attend(rows)
-            check_finite(site, output)
+            check_finite(site, pattern if output is None else output.transpose(1, 2))
             outputs.append(output)
             queries = torch.arange(rows.start, rows.stop, device=pattern.device)
             seen = Rows(site.layer, pattern[0], call.support(rows)[0], queries, rows_of)
             for name, score in callers.items():
                 value = score(seen)
                 known = ~value.isnan()
-                sums[name][0] += torch.where(known, value, 0.0).sum(-1, dtype=torch.float64)
-                sums[name][1] += known.sum(-1)
+                total = torch.stack([torch.where(known, value, 0.0).sum(-1, dtype=torch.float64), known.sum(-1)])
+                sums[name] = sums[name] + total if name in sums else total
         for name, (total, count) in sums.items():
             mean = torch.where(count > 0, total / count, float("nan")).float().cpu()
             means[name].append(torch.nn.functional.pad(mean, (0, n_head - site.n_head), value=float("nan")))
-        return torch.cat(outputs, dim=1)
+        return None if outputs[0] is None else torch.cat(outputs, dim=1)
 
-    with torch.inference_mode(), hooked(model.net, listen):
-        trunk(model)(**model.inputs(tokens, read), use_cache=False)
+    observe(model, tokens, read, listen)
     return {name: torch.stack(layers) for name, layers in means.items()}
 
 

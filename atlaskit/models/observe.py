@@ -1,0 +1,51 @@
+"""One forward pass of one text, with a listener at every attention layer."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor
+
+from atlaskit.models.hook import Call, eagerly, hooked
+from atlaskit.models.model import Model
+from atlaskit.models.projection import reading
+from atlaskit.models.proof import Site, accepted
+from atlaskit.models.report import Report, reporting
+from atlaskit.records import Tokens
+
+
+def observe(
+    model: Model,
+    tokens: Tokens,
+    source: Tokens,
+    listener: Callable[[Site, Call | Report], Tensor | None],
+    *,
+    read: Callable[[int, Tensor], None] | None = None,
+) -> None:
+    """Show `listener` each layer's attention, before it has happened where the hook works and after it elsewhere.
+
+    `read` is told what each layer's W_O reads, with the layer's place in ``model.sites``. The language-model head is
+    left out: it costs a third of a small model and is not looked at.
+    """
+    spoken = 0
+
+    def listen(call: Call | Report) -> Tensor | None:
+        nonlocal spoken
+        site = model.sites[spoken]
+        spoken += 1
+        return listener(site, call)
+
+    trunk = model.net.base_model
+    inputs = accepted(trunk, model.inputs(tokens, source) | {"use_cache": False})
+    with torch.inference_mode(), ExitStack() as stack:
+        if model.proof.outside:
+            stack.enter_context(eagerly(model.net))
+            stack.enter_context(reporting(model.sites, listen))
+            inputs["output_attentions"] = True
+        else:
+            stack.enter_context(hooked(model.net, listen, lazy=model.proof.lazy))
+            if read is not None:
+                stack.enter_context(reading([site.projection for site in model.sites], lambda: spoken, read))
+        trunk(**inputs)
+    if spoken != len(model.sites):
+        raise RuntimeError(f"{model.name} attended {spoken} times on this text and {len(model.sites)} in its proof")
