@@ -107,9 +107,11 @@ def heatmap(
     theme.hatch(fig)
     mapper = LinearColorMapper(palette=theme.SEQUENTIAL, low=1, high=FINE, low_color=theme.BLANK)
     picture = fig.image("image", x=-0.5, y=-0.5, dw="wide", dh="high", source=data, color_mapper=mapper)
-    for axis, name in ((fig.xaxis, "key_label"), (fig.yaxis, "query_label")):
-        # Every token while 40 or fewer are in view, every 2nd, 5th, 10th … above; zooming in names them all.
-        axis.ticker = AdaptiveTicker(min_interval=1, desired_num_ticks=30, num_minor_ticks=0)
+    labelled = ((fig.xaxis, "key_label", fig.frame_width), (fig.yaxis, "query_label", fig.frame_height))
+    for axis, name, length in labelled:
+        # A label needs 12 pixels: every token while up to 40 are in view, every 2nd, 5th, 10th … above; zooming in
+        # names them all. The ticker may give a third more ticks than are desired.
+        axis.ticker = AdaptiveTicker(min_interval=1, desired_num_ticks=length // 16, num_minor_ticks=0)
         axis.formatter = CustomJSTickFormatter(args={"source": data}, code=f"return source.data.{name}[0][tick] ?? ''")
     fig.xaxis.major_label_orientation = "vertical"
     fig.grid.visible = False

@@ -47,8 +47,9 @@ def _resources() -> Resources:
 
 
 def _text_of(figure: LayoutDOM) -> str:
-    titles = dict.fromkeys(title.text for title in figure.select({"type": Title}) if title.text)
-    return " ".join(str(text).replace("\n", " ") for text in titles) or "Figure"
+    # Bokeh gives them in no order; a title is made before its caption, and ids count up.
+    titles = sorted(figure.select({"type": Title}), key=lambda title: (len(title.id), title.id))
+    return " ".join(str(title.text).replace("\n", " ") for title in titles if title.text) or "Figure"
 
 
 def _embed(figure: LayoutDOM) -> str:
