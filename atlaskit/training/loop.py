@@ -26,6 +26,7 @@ class Plan:
     steps: int
     learning_rate: float
     warmup: int = 0
+    hold: int = 0
     final_fraction: float = 0.1
     weight_decay: float = 0.1
     clip: float = 1.0
@@ -60,10 +61,14 @@ class Curve:
 
 
 def learning_rate(step: int, plan: Plan) -> float:
-    """The rate for a step from zero: a straight rise over the warmup, then half a cosine (Loshchilov & Hutter 2017)."""
+    """The rate for a step from zero: a straight rise over `warmup`, the peak over `hold`, then half a cosine.
+
+    Loshchilov & Hutter 2017; with a hold the first part of a run is the same however long the whole is to be.
+    """
     if step < plan.warmup:
         return plan.learning_rate * (step + 1) / plan.warmup
-    along = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
+    start = plan.warmup + plan.hold
+    along = max(0, step - start) / max(1, plan.steps - start)
     floor = plan.final_fraction
     return plan.learning_rate * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along)))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,19 +66,38 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
     return decoder if recipe.kind == "decoder" else encoder
 
 
-def held_out(recipe: Recipe, text: Int[Tensor, " token"], tokenizer: PreTrainedTokenizerFast, *, n: int) -> list[Batch]:
-    """`n` batches of natural text only, the same at every call."""
+def held_out(recipe: Recipe, text: Corpus, *, n: int) -> list[Batch]:
+    """`n` batches of natural validation text, the same at every call, to watch the training by."""
     generator = _generator(-1)
     found = []
     for _ in range(n):
-        if recipe.kind == "decoder":
-            found.append(causal_batch(windows(text, rows=ROWS, length=CONTEXT, generator=generator)))
-        else:
-            inner = windows(text, rows=ROWS, length=CONTEXT - 2, generator=generator)
-            first = torch.full((ROWS, 1), tokenizer.cls_token_id)
-            last = torch.full((ROWS, 1), tokenizer.sep_token_id)
-            found.append(masked(torch.cat([first, inner, last], dim=1), tokenizer, generator=generator))
+        rows = windows(text.validation, rows=ROWS, length=_inner(recipe), generator=generator)
+        found.append(_whole(recipe, rows, text.tokenizer, generator=generator)[0])
     return found
+
+
+def test_batches(recipe: Recipe, text: Corpus) -> tuple[list[Batch], list[Int[Tensor, "row length"]]]:
+    """All of the test text cut into rows, as batches; and the rows before any token was hidden."""
+    inner = _inner(recipe)
+    rows = text.test[: len(text.test) // inner * inner].view(-1, inner)
+    pairs = [
+        _whole(recipe, part, text.tokenizer, generator=_generator(-2 - i)) for i, part in enumerate(rows.split(32))
+    ]
+    return [batch for batch, _ in pairs], [whole for _, whole in pairs]
+
+
+def _inner(recipe: Recipe) -> int:
+    return CONTEXT if recipe.kind == "decoder" else CONTEXT - 2  # room for [CLS] and [SEP]
+
+
+def _whole(
+    recipe: Recipe, rows: Int[Tensor, "row inner"], tokenizer: PreTrainedTokenizerFast, *, generator: torch.Generator
+) -> tuple[Batch, Int[Tensor, "row length"]]:
+    if recipe.kind == "decoder":
+        return causal_batch(rows), rows
+    first, last = (torch.full((len(rows), 1), i) for i in (tokenizer.cls_token_id, tokenizer.sep_token_id))
+    whole = torch.cat([first, rows, last], dim=1)
+    return masked(whole, tokenizer, generator=generator), whole
 
 
 def masked(rows: Int[Tensor, "row length"], tokenizer: PreTrainedTokenizerFast, *, generator: torch.Generator) -> Batch:
@@ -107,14 +125,9 @@ def fit(recipe: Recipe, text: Corpus, work: Path, *, compiled: bool) -> tuple[Pr
         recipe.plan,
         seed=SEED,
         folder=work / "runs" / recipe.name,
-        held_out=held_out(recipe, text.validation, text.tokenizer, n=8),
+        held_out=held_out(recipe, text, n=8),
     )
     return model, curve
-
-
-def write_settings(work: Path, versions: dict[str, str]) -> None:
-    """Leave the package versions beside the weights."""
-    (work / "versions.json").write_text(json.dumps(versions, sort_keys=True, indent=1))
 
 
 def _generator(step: int) -> torch.Generator:
