@@ -56,7 +56,7 @@ def coarse_grain(
     return Boxes(grids, pyramid(masses.expand(len(usable), -1, -1), grids), usable, reasons)
 
 
-def box_of(n: int, size: int, device: torch.device) -> Int[Tensor, " {n}"]:
+def box_of(n: int, size: int, device: torch.device) -> Int[Tensor, " token"]:
     """The box, out of `size`, that each of `n` cells has its centre in; exact in integers."""
     return (2 * torch.arange(n, device=device) + 1) * size // (2 * n)
 

@@ -107,15 +107,22 @@ def self_similarity(boxes: Boxes) -> Float[Tensor, " head"]:
 
 
 def _entropies(mass: Float[Tensor, "head box box"], orders: Sequence[float]) -> Float[Tensor, "head order"]:
-    held = mass > 0
-    logs = torch.where(held, mass, 1).log()
+    cells = mass.flatten(1)
+    cells = cells[:, (cells != 0).any(0)]  # no head has mass in the boxes of a causal head's future
     columns = [
-        torch.special.entr(mass).sum((1, 2))
-        if order == 1
-        else torch.where(held, order * logs, NOTHING).logsumexp((1, 2)) / (1 - order)
+        torch.special.entr(cells).sum(1) if order == 1 else _log_power_sum(cells, order) / (1 - order)
         for order in orders
     ]
     return torch.stack(columns, -1) / math.log(2)
+
+
+def _log_power_sum(cells: Float[Tensor, "head box"], order: float) -> Float[Tensor, " head"]:
+    """The logarithm of the sum of P ** q over boxes with mass, relative to its largest term so that none overflows."""
+    if order == 0:
+        return cells.sign().sum(1).log()
+    held = cells if order > 0 else torch.where(cells == 0, math.inf, cells)
+    anchor = held.amax(1) if order > 0 else held.amin(1)
+    return (held / anchor[:, None]).pow(order).sum(1).log() + order * anchor.log()
 
 
 def _divergences(
