@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-_CELLS = 2**24  # floats alive in one block: 64 MiB
+_CELLS = 2**22  # floats in one block: 16 MiB, so that most of it is still in the cache when it is ranked
 _SPARE = 4  # the Gram trick ranks near-ties wrongly; a few spare candidates are ranked again by difference
 
 
@@ -53,23 +54,23 @@ def neighbours(
     row_step = max(1, _CELLS // (min(head_step, n_head) * width))
     distance = centred.new_empty(n_head, n_point, count)
     index = torch.empty(n_head, n_point, count, dtype=torch.long, device=cloud.device)
+    buffer = centred.new_empty(min(head_step, n_head) * min(row_step, n_point) * n_point)  # fresh pages cost as much
     for heads in _blocks(n_head, head_step):
         points = centred[heads]
-        # a dropped copy lies infinitely far from everyone
-        square = points.square().sum(-1).masked_fill(~distinct[heads], torch.inf)
+        # (x, 1) · (-2 y, |y|²) = |x - y|² - |x|², which ranks the y; a dropped copy lies infinitely far from everyone
+        square = points.square().sum(-1, keepdim=True).masked_fill(~distinct[heads, :, None], torch.inf)
+        left, right = torch.cat([points, torch.ones_like(square)], -1), torch.cat([-2 * points, square], -1)
         for rows in _blocks(n_point, row_step):
-            # |y|² - 2xy ranks like |x - y|²
-            gap = torch.baddbmm(square[:, None, :], points[:, rows], points.mT, alpha=-2)
+            shape = (len(points), rows.stop - rows.start, n_point)
+            gap = torch.bmm(left[:, rows], right.mT, out=buffer[: math.prod(shape)].view(shape))
             if document is None or position is None or window == 0:
                 gap.diagonal(offset=rows.start, dim1=1, dim2=2).fill_(torch.inf)
             else:
                 gap.masked_fill_(_too_close_in_time(document, position, rows, window), torch.inf)
             ranked, candidate = gap.topk(wanted, largest=False, sorted=False)
-            batch = torch.arange(points.shape[0], device=cloud.device)[:, None, None]
-            true = (
-                (points[batch, candidate] - points[:, rows, None]).norm(dim=-1).masked_fill(ranked.isinf(), torch.inf)
-            )
-            near, order = true.sort(-1)
+            batch = torch.arange(len(points), device=cloud.device)[:, None, None]
+            true = (points[batch, candidate] - points[:, rows, None]).norm(dim=-1)
+            near, order = true.masked_fill(ranked.isinf(), torch.inf).sort(-1)
             distance[heads, rows] = near[..., :count]
             index[heads, rows] = candidate.gather(-1, order)[..., :count]
 
@@ -94,7 +95,7 @@ def first_copies(cloud: Float[Tensor, "head point dim"]) -> Bool[Tensor, "head p
 
 def thinned(
     document: Int[Tensor, " point"], position: Int[Tensor, " point"], *, window: int, seed: int
-) -> Int[Tensor, " kept"]:
+) -> Int[Tensor, " row"]:
     """Indices of points of which no two of one document lie within `window` positions: nearly independent points.
 
     Each document starts at a random position from 0 to `window`, so the first token, often a special one, is

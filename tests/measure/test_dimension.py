@@ -1,5 +1,6 @@
 """Truth on clouds of known dimension; twins from scikit-dimension and SciPy; laws of the neighbour search."""
 
+import importlib
 import math
 
 import numpy as np
@@ -151,7 +152,8 @@ def test_neighbours_are_those_of_a_search_tree(dtype):
 def test_blocks_change_nothing(monkeypatch):
     cloud = normal(5, 120, 6)
     whole = neighbours(cloud, 4)
-    monkeypatch.setattr("atlaskit.measure.neighbours._CELLS", 1000)
+    # by its full name: the room shows a function of the module's name
+    monkeypatch.setattr(importlib.import_module("atlaskit.measure.neighbours"), "_CELLS", 1000)
     assert torch.equal(neighbours(cloud, 4).index, whole.index)
 
 

@@ -7,6 +7,8 @@ import scipy.linalg
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from atlaskit.compat import atlas
+from atlaskit.compat.flaws import FlawedQuantity
 from atlaskit.measure.dimension import gride, levina_bickel, participation_ratio, pca_rank, spectrum, two_nn
 from atlaskit.measure.geometry import (
     chordal_distance,
@@ -343,9 +345,10 @@ def every_measure(model):
     return logits, {name: measure.double() for name, measure in measures.items()}
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-5)])
 @pytest.mark.parametrize("condition", [1.0, 100.0], ids=["orthogonal", "general linear"])
-def test_no_measure_depends_on_the_coordinates_of_a_head(condition):
-    model = small_gpt2()
+def test_no_measure_depends_on_the_coordinates_of_a_head(condition, dtype, tolerance):
+    model = small_gpt2().to(dtype)
     logits, before = every_measure(model)
     value, output = value_and_output(model)
     install(model, *regauged(value, output, random_gauge(8, 32, seed=3, condition=condition)))
@@ -355,5 +358,20 @@ def test_no_measure_depends_on_the_coordinates_of_a_head(condition):
     for name, measure in before.items():
         assert measure.isfinite().any(), name
         difference = (after[name] - measure).abs() / measure.abs().clamp_min(1)
-        assert difference.nan_to_num(0).max() < 1e-4, name
+        # it counts: in float32 two neighbours of one of 512 tokens, equally near, may change places
+        one_swap = 1.01 / (512 * 8) if name == "mutual_neighbours" and dtype == torch.float32 else 0
+        assert difference.nan_to_num(0).max() < tolerance + one_swap, name
         assert torch.equal(after[name].isnan(), measure.isnan()), name
+
+
+@pytest.mark.parametrize(("shared", "expected"), [(0, 0.0), (7, 1.0)])
+def test_the_overlap_in_head_coordinates_is_whatever_one_likes(shared, expected):
+    model = small_gpt2()
+    logits, z, *_ = run(model)
+    gauges = [atlas.steering_gauge(layer, shared=shared) for layer in z.split(4)]
+    install(model, *regauged(*value_and_output(model), torch.cat(gauges)))
+    turned, z, *_ = run(model)
+    assert (turned - logits).abs().max() < 1e-5
+    for layer in z.split(4):
+        with pytest.warns(FlawedQuantity, match="measure.overlap of measure.write_axes"):
+            assert atlas.o_h(layer, draws=2).value.item() == pytest.approx(expected, abs=0.01)
