@@ -69,13 +69,18 @@ def block_mask(pattern: Pattern, n: int, *, causal: bool, device: torch.device) 
     elif n % pattern.block:
         partial[:, -1] = touched[:, -1]
 
-    def open_cell(doc: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return key <= query if causal else key < n
-
+    read, size = touched.to(device), pattern.block
     partial_counts, partial_lists = _block_lists(partial.to(device))
     whole_counts, whole_lists = _block_lists((touched & ~partial).to(device))
     return BlockMask.from_kv_blocks(
-        partial_counts, partial_lists, whole_counts, whole_lists, BLOCK_SIZE=pattern.block, mask_mod=open_cell
+        partial_counts,
+        partial_lists,
+        whole_counts,
+        whole_lists,
+        BLOCK_SIZE=pattern.block,
+        # Complete by itself, since the uncompiled form looks at no list of blocks. A lambda, because the compiler
+        # cannot trace through a function that checks its annotations.
+        mask_mod=lambda doc, head, query, key: read[query // size, key // size] & (key <= query if causal else key < n),
     )
 
 
