@@ -23,6 +23,9 @@ TEXT = "the cat sat on the mat and the dog sat on the log near the old red barn 
 LENGTHS = (1, 2, 3, 4, 5, 7, 9, 15, 16, 22, 31, 32, 33, 50, 63, 64, 65, 100, 101, 128)
 
 
+FUTURE = np.triu(np.full((64, 64), -np.inf), 1)
+
+
 def softmax(scores):
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
@@ -223,6 +226,29 @@ def test_exports_hold_true_numbers_in_folders_they_make(analyzer, tmp_path):
 def test_an_unknown_export_is_refused(analyzer, tmp_path):
     with pytest.raises(ValueError, match="Unsupported format: xml"):
         analyzer.export_results({}, tmp_path / "one.xml", format="xml")
+
+
+def test_the_flaws_are_as_they_are_told():
+    transforms, metrics = faa.FractalTransforms(), faa.AttentionMetrics()
+
+    def ignorant(n):
+        return measure.uniform(measure.causal(n))[0].double().numpy()
+
+    assert [metrics.compute_sparsity(np.full((n, n), 1 / n)) for n in (100, 101)] == [0.0, 1.0]
+    assert [round(metrics.compute_concentration(ignorant(n)), 2) for n in (8, 512)] == [0.9, 0.05]
+    assert max(metrics.compute_uniformity(ignorant(n)) for n in range(8, 200, 16)) < 0.5
+    dense, causal = (softmax(np.random.default_rng(0).standard_normal((64, 64)) + mask) for mask in (0, FUTURE))
+    for matrix in (dense, causal):
+        assert transforms.compute_self_similarity(matrix) == pytest.approx(1)
+        blend = transforms.fractal_interpolation_function(matrix)
+        assert blend.sum() == pytest.approx(0.309 * matrix.sum(), rel=1e-3)
+        assert metrics.compute_entropy_reduction(matrix, blend) < 0
+        rows = -np.where(matrix > 0, matrix * np.log(np.where(matrix > 0, matrix, 1)), 0).sum(-1)
+        assert metrics.compute_entropy(matrix) == pytest.approx(np.log(64) + rows.mean(), abs=1e-4)
+    kept = sum(block.sum() for block in transforms.golden_ratio_partition(ignorant(64)))
+    assert kept / 64 == pytest.approx(0.70, abs=0.02)
+    fifteen, sixteen = (transforms.compute_fractal_dimension(ignorant(n)) for n in (15, 16))
+    assert fifteen - sixteen == pytest.approx(0.68, abs=0.01)
 
 
 def fresh():
