@@ -22,6 +22,8 @@ def surrogates(
 
     Within a draw all heads share one deal, so the dependence between heads is kept (Westfall & Young 1993), and only
     the boxes of the deal are ever formed. They take sizes and usability from `like`, the boxes of the heads themselves.
+    To beat this null means only that places matter. They do in most untrained heads, too, if very little: whether a
+    head has learned anything is a question for the same architecture with random weights.
     """
     if draws < 1:
         raise ValueError(f"{draws} draws make no null; 19 are the fewest that can give p = 0.05")
