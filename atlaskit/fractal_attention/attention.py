@@ -45,7 +45,7 @@ def attend(
     patterns: Pattern | Sequence[Pattern],
     causal: bool = True,
     scale: float | None = None,
-    bias: PatternBias | None = None,
+    bias: PatternBias | PreparedBias | None = None,
     key_mask: Bool[Tensor, "doc key"] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
@@ -62,7 +62,7 @@ def attend(
     if q.dtype in (torch.float16, torch.bfloat16):
         whole = partial(attend, patterns=patterns, causal=causal, scale=scale, bias=bias, key_mask=key_mask)
         return whole(q.float(), k.float(), v.float(), dropout=dropout, seed=seed, kernel=kernel).to(q.dtype)
-    prepared = None if bias is None else bias.prepared()
+    prepared = bias.prepared() if isinstance(bias, PatternBias) else bias
     run: Callable[..., Tensor] = partial(
         _heads, heads=heads, causal=causal, scale=q.shape[-1] ** -0.5 if scale is None else scale,
         bias=prepared, dropout=dropout, seed=seed, kernel=kernel,

@@ -28,6 +28,7 @@ def test_flex_equals_the_masked_kernel(pattern, causal):
 
 
 @pytest.mark.sweep
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # the compiler's own
 def test_compiled_flex_equals_the_block_kernel():
     pattern = patterns.blocked(patterns.cantor(), 64)
     q, k, v = heads(300, torch.float32)
