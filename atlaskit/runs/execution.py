@@ -154,10 +154,9 @@ def _write_html(kept: Path, outcome: Outcome) -> None:
     if outcome.failure and outcome.failure.name not in _shown(notebook):  # the kernel could not say why; we do
         for cell in notebook.cells:
             if cell.get("id") == outcome.failure.anchor:
-                cell.outputs.append(
-                    nbformat.v4.new_output("error", ename=outcome.failure.name, evalue=outcome.failure.message)
-                    | {"traceback": [str(outcome.failure)]}
-                )
+                name, message = outcome.failure.name, outcome.failure.message
+                shown = nbformat.v4.new_output("error", ename=name, evalue=message, traceback=[str(outcome.failure)])
+                cell.outputs.append(shown)
     write_whole(kept.with_suffix(".html"), to_html(notebook, outcome.notebook))
 
 

@@ -5,7 +5,7 @@ import math
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atlaskit.records import Estimate
@@ -37,7 +37,7 @@ def refuse(constant):
 
 
 @given(plain | estimates)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_strict_json_gives_back_every_value_to_the_bit(value):
     text = json.dumps(encode(value, "value"), allow_nan=False)
     assert same(decode(json.loads(text, parse_constant=refuse)), value)
