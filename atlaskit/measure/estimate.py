@@ -42,11 +42,11 @@ def estimate(
 
 
 def permutation_p(observed: Float[Tensor, "*head"], draws: Float[Tensor, "draw *head"]) -> Float[Tensor, "*head"]:
-    """Two-sided permutation p-value: how often a null draw lies as far from the null's mean (Phipson & Smyth 2010).
+    """Two-sided permutation p-value: how often a null draw lies as far out (Phipson & Smyth 2010).
 
-    Never zero: the observed value counts as one of the draws.
+    Never zero: the observed value counts as one of the draws, also for the centre from which distance is measured.
     """
-    centre = draws.mean(0)
+    centre = (draws.sum(0) + observed) / (1 + len(draws))
     as_far = (draws - centre).abs() >= (observed - centre).abs()
     return (1 + as_far.sum(0)) / (1 + len(draws))
 
