@@ -208,6 +208,14 @@ def test_random_inputs_through_one_write_space_overlap_as_in_that_space():
     assert torch.allclose(null.mean.diagonal(), torch.ones(heads).double())
 
 
+def test_what_a_head_reads_loudest_it_writes_whatever_the_text():
+    # each W_V passes one of the six coordinates a hundred thousand times louder, and the heads write it to one place
+    loud = torch.tensor([1e5, 1, 1, 1, 1, 1]).double()
+    output = haar_frames(1, 30, 6, seed=1).mT.expand(5, -1, -1)
+    null = weights_only_overlap(haar_frames(5, 30, 6) * loud, output, rank=1, draws=10, seed=0)
+    assert null.mean.min().item() == pytest.approx(1, abs=1e-4)
+
+
 def test_heads_with_write_spaces_apart_cannot_overlap():
     frame = haar_frames(1, 30, 12)[0].T
     output = torch.stack([frame[:6], frame[6:]])
