@@ -3,19 +3,24 @@
 A row is nan where the measure is undefined: with one key to choose from there is no choice to measure.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 NAN = float("nan")
+LN2 = math.log(2)
 
 
 def entropy(
     pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
 ) -> Float[Tensor, "head query"]:
     """Shannon entropy of each row, in bits; nan where the row has fewer than two keys to choose from."""
-    bits = torch.special.entr(pattern.float()).sum(-1) / torch.log(torch.tensor(2.0))
-    return torch.where(_has_choice(support), bits, NAN)
+    weights = pattern.float()
+    # 0 × log of the smallest number is 0, as it should be; this takes half the time of torch.special.entr
+    nats = -(weights * weights.clamp_min(torch.finfo(torch.float32).tiny).log()).sum(-1)
+    return torch.where(_has_choice(support), nats / LN2, NAN)
 
 
 def effective_keys(
@@ -36,8 +41,7 @@ def concentration(
     pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
 ) -> Float[Tensor, "head query"]:
     """Collision probability, the sum of squared weights; minus its log2 is the Rényi-2 entropy (Rényi 1961)."""
-    collision = torch.einsum("hqk,hqk->hq", pattern.float(), pattern.float())
-    return torch.where(_has_choice(support), collision, NAN)
+    return torch.where(_has_choice(support), pattern.float().square().sum(-1), NAN)
 
 
 def mean_distance(
@@ -48,7 +52,7 @@ def mean_distance(
     """Expected distance between query and key, in tokens; `queries` are the rows' positions, 0, 1, … by default."""
     rows = torch.arange(support.shape[0], device=pattern.device) if queries is None else queries
     distance = (rows[:, None] - torch.arange(support.shape[1], device=pattern.device)).abs().float()
-    return torch.where(_has_choice(support), torch.einsum("hqk,qk->hq", pattern.float(), distance), NAN)
+    return torch.where(_has_choice(support), (pattern.float() * distance).sum(-1), NAN)
 
 
 def mass(
@@ -63,7 +67,7 @@ def mass(
     """
     reachable = selector & support
     asked = reachable.any(-1) & (reachable != support).any(-1)
-    return torch.where(asked, torch.einsum("hqk,qk->hq", pattern.float(), reachable.float()), NAN)
+    return torch.where(asked, (pattern.float() * reachable).sum(-1), NAN)
 
 
 def divergence(

@@ -1,15 +1,14 @@
 """Two ways to look, of which this is the first: one short text, every layer, everything kept."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from atlaskit.models.hook import Call
+from atlaskit.models.hook import Attended, Call
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe
 from atlaskit.models.projection import write_weights
 from atlaskit.models.proof import Site
-from atlaskit.models.report import Report
+from atlaskit.models.report import Report, Reported
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Capture, LayerAttention, Tokens
 
@@ -26,14 +25,14 @@ def capture(
     """
     tokens, read = pair(model, text, source, max_tokens)
     _check_budget(model, len(tokens), len(read), budget)
-    seen: list[tuple[Site, Call | Report, Tensor | None, Tensor]] = []
+    seen: list[tuple[Site, Call | Report, Attended | Reported]] = []
     reads: dict[int, Tensor] = {}
 
     def listen(site: Site, call: Call | Report) -> Tensor | None:
-        output, pattern = call.attend()
-        check_finite(site, pattern if output is None else output.transpose(1, 2))
-        seen.append((site, call, output, pattern))
-        return output
+        tile = call.attend()
+        check_finite(site, tile)
+        seen.append((site, call, tile))
+        return tile.output
 
     observe(model, tokens, read, listen, read=reads.setdefault)
     layers = tuple(_keep(*one, reads.get(i), model.proof.outside) for i, one in enumerate(seen))
@@ -50,28 +49,29 @@ def pair(model: Model, text: Text, source: Text | None, max_tokens: int | None) 
     return tokens, tokens if source is None else model.tokens(source, max_tokens=max_tokens)
 
 
-def check_finite(site: Site, output: Float[Tensor, "batch head query any"]) -> None:
+def check_finite(site: Site, tile: Attended | Reported) -> None:
     """Raise ValueError, naming layer and heads, when attention wrote something that is not a number."""
-    if not output.isfinite().all():
-        heads = (~output.isfinite()).any(-1).any(-1).any(0).nonzero().flatten().tolist()
+    wrote = tile.pattern if tile.output is None else tile.output.transpose(1, 2)
+    if not wrote.isfinite().all():
+        heads = (~wrote.isfinite()).any(-1).any(-1).any(0).nonzero().flatten().tolist()
         raise ValueError(
             f"{site.kind} layer {site.layer} wrote NaN or infinity in heads {heads}: a weight is broken, "
-            f"or {output.dtype} overflowed; try dtype='float32'"
+            f"or {wrote.dtype} overflowed; try dtype='float32'"
         )
 
 
 def _keep(
-    site: Site, call: Call | Report, output: Tensor | None, pattern: Tensor, read: Tensor | None, outside: str
+    site: Site, call: Call | Report, tile: Attended | Reported, read: Tensor | None, outside: str
 ) -> LayerAttention:
     q = k = v = z = result = None
-    if isinstance(call, Call) and output is not None:
+    if isinstance(call, Call) and tile.output is not None:
         q, k, v = (part[0].float().cpu() for part in (call.q, call.k, call.v))
-        z = output[0].float().transpose(0, 1).cpu()
+        z = tile.output[0].float().transpose(0, 1).cpu()
     if read is not None and site.projection is not None:
         heads = read[0].float().unflatten(-1, (site.n_head, -1))
         result = torch.einsum("qhv,hvm->hqm", heads, write_weights(site.projection, site.n_head)).cpu()
     return LayerAttention(
-        site.layer, site.kind, pattern[0].float().cpu(), call.support()[0].cpu(), q, k, v, z,
+        site.layer, site.kind, tile.pattern[0].float().cpu(), tile.support[0].cpu(), q, k, v, z,
         result, site.projection_missing, outside,
     )  # fmt: skip
 

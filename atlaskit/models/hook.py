@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,8 +22,13 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-Attended = tuple[Float[Tensor, "batch query head d_value"], Float[Tensor, "batch head query key"]]
-"""What the heads write, and their pattern."""
+
+class Attended(NamedTuple):
+    """Some query rows of one layer: what the heads wrote, their pattern, and the cells that the mask allowed."""
+
+    output: Float[Tensor, "batch query head d_value"]
+    pattern: Float[Tensor, "batch head query key"]
+    support: Bool[Tensor, "batch query key"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +54,7 @@ class Call:
     v: Float[Tensor, "batch kv_head key d_value"]
     mask: Tensor | LazyMask | None  # additive, zero where allowed; None allows all
     extra: dict[str, Any]
-    eager: Callable[..., Attended]
+    eager: Callable[..., tuple[Tensor, Tensor]]
 
     @property
     def n_query(self) -> int:
@@ -62,25 +67,41 @@ class Call:
         return self.k.shape[2]
 
     def attend(self, rows: slice = slice(None)) -> Attended:
-        """Output and pattern for some query rows."""
-        # Whatever the model adds per cell (a position bias) has the query axis second to last, as the mask has.
-        extra = {name: _rows_of(value, rows, self.n_query) for name, value in self.extra.items()}
-        return self.eager(self.module, self.q[:, :, rows], self.k, self.v, self._mask(rows), **extra)
+        """Some query rows, by the model's code; it is shown only the keys from the first to the last allowed one."""
+        everything = slice(0, self.n_key)
+        mask = (
+            self.mask.rows(rows, self.n_query)
+            if isinstance(self.mask, LazyMask)
+            else self._cells(self.mask, rows, everything)
+        )
+        support = self._support(mask, rows)
+        seen = support.any(0).any(0).nonzero()
+        keys = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else everything
+        if mask is not None:
+            mask = mask[..., keys]
+        extra = {name: self._cells(value, rows, keys) for name, value in self.extra.items()}
+        output, part = self.eager(
+            self.module, self.q[:, :, rows], self.k[:, :, keys], self.v[:, :, keys], mask, **extra
+        )
+        if part.shape[-1] == self.n_key:
+            return Attended(output, part, support)
+        pattern = part.new_zeros(*part.shape[:-1], self.n_key)
+        pattern[..., keys] = part
+        return Attended(output, pattern, support)
 
-    def support(self, rows: slice = slice(None)) -> Bool[Tensor, "batch query key"]:
-        """Cells that the mask allows, for some query rows."""
+    def _support(self, mask: Tensor | None, rows: slice) -> Bool[Tensor, "batch query key"]:
         shape = (self.q.shape[0], len(range(*rows.indices(self.n_query))), self.n_key)
-        mask = self._mask(rows)
         if mask is None:
             return torch.ones(shape, dtype=torch.bool, device=self.q.device)
         # a mask may carry biases too, but only forbidden cells lie near the lowest number there is
         lowest = torch.finfo(mask.dtype).min
-        return (mask[:, 0, :, : shape[2]] > lowest / 2).expand(shape)
+        return (mask[:, 0, :, : self.n_key] > lowest / 2).expand(shape)
 
-    def _mask(self, rows: slice) -> Tensor | None:
-        if isinstance(self.mask, LazyMask):
-            return self.mask.rows(rows, self.n_query)
-        return _rows_of(self.mask, rows, self.n_query)
+    def _cells(self, value: Any, rows: slice, keys: slice) -> Any:
+        """Of a mask or whatever else the model adds cell by cell (a position bias), some rows and keys."""
+        if isinstance(value, Tensor) and value.ndim == 4 and value.shape[2] == self.n_query:
+            return value[:, :, rows, keys] if value.shape[3] == self.n_key else value[:, :, rows]
+        return value
 
 
 Listener = Callable[[Call], Float[Tensor, "batch query head d_value"]]
@@ -153,7 +174,7 @@ def _mask(*, q_length: int, q_offset: int = 0, **rest: Any) -> Tensor | LazyMask
     return None if write(q_length=1, q_offset=q_offset) is None else LazyMask(write, q_offset)
 
 
-def _eager_of(module: nn.Module) -> Callable[..., Attended]:
+def _eager_of(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor]]:
     """The eager attention that the module itself would fall back to, from where its forward was written."""
     try:
         return inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]
@@ -162,11 +183,6 @@ def _eager_of(module: nn.Module) -> Callable[..., Attended]:
             f"{type(module).__name__} has no eager attention of its own beside it ({type(module).__module__}), "
             "so its pattern cannot be had from the model's own code"
         ) from None
-
-
-def _rows_of(value: Any, rows: slice, n_query: int) -> Any:
-    per_cell = isinstance(value, Tensor) and value.ndim == 4 and value.shape[2] == n_query
-    return value[:, :, rows] if per_cell else value
 
 
 def _configs(net: PreTrainedModel) -> list[Any]:

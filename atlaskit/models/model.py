@@ -62,16 +62,17 @@ def wrap(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None,
         if not value.isfinite().all():
             broken = int((~value.isfinite()).sum())
             raise ValueError(f"weight {weight!r} holds {broken} NaN or infinite of {value.numel()} numbers")
-    config = net.config.get_text_config()
     proof = prove(net)
     own = [site for site in proof.sites if site.kind != "cross"]
     n_head = max(site.n_head for site in proof.sites)
+    embeddings = next(net.get_input_embeddings().parameters())
+    d_model = int(getattr(net.config.get_text_config(), "hidden_size", embeddings.shape[-1]))
     geometry = Geometry(
         n_layer=max(sum(site.kind == kind for site in own) for kind in ("encoder", "decoder")),
         n_head=n_head,
         n_kv_head=proof.n_kv_head or n_head,
-        d_head=proof.d_head or int(config.hidden_size) // n_head,
-        d_model=int(config.hidden_size),
+        d_head=proof.d_head or d_model // n_head,
+        d_model=d_model,
         causal=any(site.kind == "decoder" for site in own),
     )
     revision = getattr(net.config, "_commit_hash", None) or ""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,9 +19,9 @@ def observe(
     model: Model,
     tokens: Tokens,
     source: Tokens,
-    listener: Callable[[Site, Call | Report], Tensor | None],
+    listener: Callable[[Site, Call | Report], Any],
     *,
-    read: Callable[[int, Tensor], None] | None = None,
+    read: Callable[[int, Tensor], object] | None = None,
 ) -> None:
     """Show `listener` each layer's attention, before it has happened where the hook works and after it elsewhere.
 
@@ -29,7 +30,7 @@ def observe(
     """
     spoken = 0
 
-    def listen(call: Call | Report) -> Tensor | None:
+    def listen(call: Call | Report) -> Any:
         nonlocal spoken
         site = model.sites[spoken]
         spoken += 1

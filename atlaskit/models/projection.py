@@ -12,38 +12,47 @@ from transformers import PreTrainedModel
 from atlaskit.models.hook import Call, hooked
 
 
-def find_projections(
-    net: PreTrainedModel, run: Callable[[], object], *, n_call: int, lazy: bool
-) -> list[nn.Module | None]:
+def find_projections(net: PreTrainedModel, run: Callable[[], object], *, lazy: bool) -> list[nn.Module | None]:
     """For each attention call the module that is its W_O, or None.
 
     Every other head is silenced. W_O is the first module to read, after the call, numbers that are zero for just those
-    heads: gates and norms may stand between, as long as each head's numbers stay its own.
+    heads: gates and norms may stand between, as long as each head's numbers stay its own. It must be affine.
     """
-    found: list[nn.Module | None] = []
+    found: list[tuple[nn.Module, Tensor, Tensor] | None] = []
     sizes: list[tuple[int, int]] = []
 
     def silence(call: Call) -> Tensor:
         output = call.attend()[0].clone()
         output[:, :, ::2] = 0
         found.append(None)
-        sizes.append(tuple(output.shape[2:]))
+        sizes.append((output.shape[2], output.shape[3]))
         return output
 
-    def look(module: nn.Module, args: tuple[Any, ...]) -> None:
-        if found and found[-1] is None and args and isinstance(args[0], Tensor):
-            read = args[0]
-            if read.shape[-1] == sizes[-1][0] * sizes[-1][1]:
-                heads = read.detach().unflatten(-1, sizes[-1])
-                if not heads[..., ::2, :].any() and heads[..., 1::2, :].flatten(0, -3).any(0).any(-1).all():
-                    found[-1] = module
+    def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        if not found or found[-1] or not args or not isinstance(args[0], Tensor):
+            return
+        n_head, d_value = sizes[-1]
+        if args[0].shape[-1] == n_head * d_value:
+            heads = args[0].unflatten(-1, (n_head, d_value))
+            speak = heads.flatten(0, -3).any(0).any(-1)
+            if not speak[::2].any() and speak[1::2].all():
+                found[-1] = module, args[0], output
 
     with torch.inference_mode(), hooked(net, silence, lazy=lazy), ExitStack() as stack:
         for module in net.modules():
             if not any(module.children()) and getattr(getattr(module, "weight", None), "ndim", 0) == 2:
-                stack.callback(module.register_forward_pre_hook(look).remove)
+                stack.callback(module.register_forward_hook(look).remove)
         run()
-    return found
+    return [one[0] if one and _is_affine(*one, n_head) else None for one, (n_head, _) in zip(found, sizes, strict=True)]
+
+
+def _is_affine(module: nn.Module, read: Tensor, wrote: Tensor, n_head: int) -> bool:
+    """Whether the heads' writes and the bias make what the module wrote."""
+    with torch.inference_mode():
+        bias = module(torch.zeros_like(read[:1]))
+        parts = torch.einsum("...hv,hvm->...m", read.float().unflatten(-1, (n_head, -1)), write_weights(module, n_head))
+        tolerance = 1e-5 if read.dtype in (torch.float32, torch.float64) else 5e-2
+        return torch.allclose(parts + bias, wrote.float(), rtol=tolerance, atol=tolerance * float(wrote.abs().max()))
 
 
 def write_weights(projection: nn.Module, n_head: int) -> Float[Tensor, "head d_value d_model"]:
@@ -59,7 +68,7 @@ def write_weights(projection: nn.Module, n_head: int) -> Float[Tensor, "head d_v
 
 @contextmanager
 def reading(
-    projections: Sequence[nn.Module | None], spoken: Callable[[], int], listener: Callable[[int, Tensor], None]
+    projections: Sequence[nn.Module | None], spoken: Callable[[], int], listener: Callable[[int, Tensor], object]
 ) -> Iterator[None]:
     """Tell `listener` what each layer's W_O reads, with the layer's place in `projections`.
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -57,9 +57,10 @@ class _Heard:
     """One run under the hook."""
 
     lazy: bool
-    output: Tensor | None = None
+    output: Tensor = field(default_factory=lambda: torch.empty(0))
     calls: list[Call] = field(default_factory=list)
     patterns: list[Float[Tensor, "head query key"]] = field(default_factory=list)
+    supports: list[Bool[Tensor, "query key"]] = field(default_factory=list)
 
 
 def prove(net: PreTrainedModel) -> Proof:
@@ -77,7 +78,7 @@ def prove(net: PreTrainedModel) -> Proof:
         heard = _listen(net, inputs, told)
         n_heard = len(heard.calls)
         reason = (
-            f"{name} attends {n_heard} times and reports {n_reported} patterns"
+            f"{name} attends {n_heard} times and reports {n_reported} patterns between tokens"
             if n_heard
             else f"{name} does not look its attention up in transformers' AttentionInterface"
         )
@@ -158,11 +159,13 @@ def _run(net: PreTrainedModel, inputs: Mapping[str, Any], *, lazy: bool) -> _Hea
     heard = _Heard(lazy)
 
     def listen(call: Call) -> Tensor:
-        output, pattern = call.attend()
-        parts = [call.attend(rows)[0] for rows in (slice(0, 5), slice(5, None))]
-        _compare("output by tiles of queries", torch.cat(parts, dim=1), output)
+        output, pattern, support = call.attend()
+        tiles = [call.attend(rows) for rows in (slice(0, 5), slice(5, None))]
+        _compare("output by tiles of queries", torch.cat([tile.output for tile in tiles], dim=1), output)
+        _compare("pattern by tiles of queries", torch.cat([tile.pattern for tile in tiles], dim=2), pattern)
         heard.calls.append(call)
         heard.patterns.append(pattern[0].float())
+        heard.supports.append(support[0])
         return output
 
     with torch.inference_mode(), hooked(net, listen, lazy=lazy):
@@ -177,24 +180,18 @@ def _by_hook(
     reported: Mapping[Kind, Sequence[tuple[int, Tensor]]],
 ) -> Proof:
     lengths = {LENGTHS[kind]: kind for kind in reported}
-    kinds = [lengths.get((call.n_query, call.n_key)) for call in heard.calls]
-    if None in kinds:
-        call = heard.calls[kinds.index(None)]
-        raise TypeError(
-            f"{type(net).__name__} attends from {call.n_query} tokens to {call.n_key} keys that are not its tokens, "
-            "so its pattern cannot be laid on the text"
-        )
+    kinds: list[Kind] = [lengths[call.n_query, call.n_key] for call in heard.calls]
     for kind, patterns in reported.items():
         seen = [pattern for k, pattern in zip(kinds, heard.patterns, strict=True) if k == kind]
         for layer, (pattern, (_, reference)) in enumerate(zip(seen, patterns, strict=True)):
             _compare(f"pattern of {kind} layer {layer}", pattern, reference[0].float())
-    if kinds and set(kinds) == {"decoder"} and any(call.support()[0].triu(1).any() for call in heard.calls):
+    if kinds and set(kinds) == {"decoder"} and any(support.triu(1).any() for support in heard.supports):
         kinds = ["encoder"] * len(kinds)
 
     def again() -> None:
         net(**accepted(net, inputs))
 
-    projections = find_projections(net, again, n_call=len(kinds), lazy=heard.lazy)
+    projections = find_projections(net, again, lazy=heard.lazy)
     numbers = _numbers(kinds, [getattr(call.module, "layer_idx", None) for call in heard.calls])
     sites = tuple(
         Site(
@@ -250,7 +247,7 @@ def _by_report(
     return Proof(sites, 0, 0, True, reason)
 
 
-def _numbers(kinds: Sequence[Kind], own: Sequence[object]) -> list[int]:
+def _numbers(kinds: Sequence[Kind], own: Sequence[Any]) -> list[int]:
     """Layer numbers: a module's own, which have gaps in a hybrid, where they all rise; or the order of speaking."""
     numbers = []
     for i, kind in enumerate(kinds):
@@ -259,7 +256,7 @@ def _numbers(kinds: Sequence[Kind], own: Sequence[object]) -> list[int]:
             isinstance(a, int) and isinstance(b, int) and a < b for a, b in zip([-1, *same], same, strict=False)
         )
         before = kinds[:i].count(kind)
-        numbers.append(int(same[before]) if rises else before)
+        numbers.append(same[before] if rises else before)
     return numbers
 
 
@@ -272,7 +269,10 @@ def _why_nothing(name: str, told: Mapping[str, Any], reason: str) -> str:
         return f"{name} reports attention of shape {', '.join(shapes)}, which is not [1, head, token, token]"
     if reason:
         return f"{reason}, so a capture cannot be proved"
-    return f"{name} never attended: a model without attention has no pattern to show"
+    return (
+        f"{name} neither looks attention up in transformers' AttentionInterface nor reports any: "
+        "a model without attention has no pattern to show"
+    )
 
 
 def _compare(what: str, captured: Tensor, expected: Tensor) -> None:

@@ -6,13 +6,19 @@ Such a model hands its patterns out when asked for ``output_attentions``. Its qu
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-OUTSIDE = "the model is outside transformers' attention interface and keeps its queries, keys and values to itself"
+
+class Reported(NamedTuple):
+    """Some query rows of one layer; what the heads wrote is not known."""
+
+    output: None
+    pattern: Float[Tensor, "batch head query key"]
+    support: Bool[Tensor, "batch query key"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +38,10 @@ class Report:
         """Keys of each row."""
         return self.pattern.shape[3]
 
-    def attend(self, rows: slice = slice(None)) -> tuple[None, Float[Tensor, "batch head query key"]]:
-        """The pattern of some query rows; what the heads wrote is not known."""
-        return None, self.pattern[:, :, rows]
-
-    def support(self, rows: slice = slice(None)) -> Bool[Tensor, "batch query key"]:
-        """Cells that attention may use. The mask is not seen: this is the past of each query, or everything."""
+    def attend(self, rows: slice = slice(None)) -> Reported:
+        """Some query rows. The mask is not seen: the support is the past of each query, or everything."""
         full = torch.ones(1, self.n_query, self.n_key, dtype=torch.bool, device=self.pattern.device)
-        return (full.tril() if self.causal else full)[:, rows]
+        return Reported(None, self.pattern[:, :, rows], (full.tril() if self.causal else full)[:, rows])
 
 
 @contextmanager
@@ -49,13 +51,16 @@ def reporting(sites: Sequence[Any], listener: Callable[[Report], object]) -> Ite
     The pattern is then taken out of the output, so that no more than one layer's is alive at a time.
     """
     order = iter(sites)
-    places: dict[nn.Module, int] = dict(site.reporter for site in sites)
+    places: dict[nn.Module, set[int]] = {}  # a decoder's layer may hand out two, its own pattern and the cross one
+    for site in sites:
+        places.setdefault(site.reporter[0], set()).add(site.reporter[1])
 
     def hook(module: nn.Module, _args: Any, output: Any) -> Any:
-        place = places[module]
-        pattern = output[place]
-        listener(Report(pattern, causal=next(order).kind == "decoder"))
-        return type(output)((*output[:place], pattern[:, :, :0], *output[place + 1 :]))
+        parts = list(output)
+        for place in sorted(places[module]):
+            listener(Report(parts[place], causal=next(order).kind == "decoder"))
+            parts[place] = parts[place][:, :, :0]
+        return type(output)(parts)
 
     with ExitStack() as stack:
         for module in places:
@@ -71,7 +76,7 @@ def finding_reporters(net: nn.Module) -> Iterator[dict[int, tuple[nn.Module, int
     alive: list[Tensor] = []  # an id is a tensor's own only while the tensor lives
 
     def look(module: nn.Module, _args: Any, output: Any) -> None:
-        for place, part in enumerate(output if isinstance(output, tuple | list) else ()):
+        for place, part in enumerate(output if type(output) in (tuple, list) else ()):
             if isinstance(part, Tensor) and part.ndim == 4:
                 last[id(part)] = (module, place)
                 alive.append(part)

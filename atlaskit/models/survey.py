@@ -1,7 +1,7 @@
 """The second way to look: a corpus, one number per document, layer and head, in bounded memory."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import TypeAlias
 
@@ -19,8 +19,8 @@ from atlaskit.models.report import Report
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Kind, Rows, Score, Survey, Tokens
 
-TILE = 4_000_000
-"""Bytes of pattern in one tile: about what a core's cache holds, so that ten scores read it from there."""
+CACHE = 4_000_000
+"""Bytes of pattern in a tile on a processor: what its cache holds, so that ten scores read it from there."""
 
 Document: TypeAlias = Text | tuple[Text, Text]
 """A text; for an encoder–decoder a pair of what it reads and what it writes."""
@@ -46,39 +46,47 @@ def survey(
     if not layers:
         raise ValueError(f"{model.name} has no {wanted} attention; it has {sorted({s.kind for s in model.sites})}")
     callers = {name: _caller(name, score) for name, score in scores.items()}
-    documents = _documents(texts)
+    documents = _documents(model, texts, max_tokens)
     n_head = max(site.n_head for site in layers)
     done: list[dict[str, Tensor]] = []
-    lengths: list[int] = []
-    bar = tqdm(documents, unit="text", disable=not progress, delay=1, leave=False)
+    # counted in tokens, so that the speed and the time that remains are right for texts of any length
+    bar = tqdm(total=sum(len(tokens) for tokens, _ in documents), unit=" tokens", unit_scale=True,
+               disable=not progress, delay=1, leave=False)  # fmt: skip
     complete = True
     try:
-        for i, document in enumerate(bar):
-            text, source = (document[1], document[0]) if isinstance(document, tuple) else (document, None)
-            try:
-                tokens, read = pair(model, text, source, max_tokens)
-            except ValueError as error:
-                raise ValueError(f"text {i}: {error}") from error
+        for tokens, read in documents:
             done.append(_one(model, tokens, read, callers, wanted, n_head))
-            lengths.append(len(tokens))
-            bar.set_postfix_str(f"{sum(lengths) / max(bar.format_dict['elapsed'], 1e-9):,.0f} tokens/s", refresh=False)
+            bar.update(len(tokens))
     except KeyboardInterrupt:
         complete = False
         tqdm.write(f"interrupted: {len(done)} of {len(documents)} texts are done and kept")
     finally:
         bar.close()
+    lengths = [len(tokens) for tokens, _ in documents[: len(done)]]
     empty = torch.empty(0, len(layers), n_head)
     stacked = {name: torch.stack([one[name] for one in done]) if done else empty for name in scores}
     return Survey(model.name, stacked, torch.tensor(lengths, dtype=torch.long), complete)
 
 
-def _documents(texts: Iterable[Document]) -> Sequence[Document]:
+def _documents(model: Model, texts: Iterable[Document], max_tokens: int | None) -> list[tuple[Tokens, Tokens]]:
+    """What is read and what it is read from, so that what cannot be surveyed is named before any work is done."""
     if isinstance(texts, str):
         raise TypeError("texts is one string; give a list of texts, or [text] for one")
-    documents = list(texts)
+    documents = []
+    for i, document in enumerate(texts):
+        text, source = (document[1], document[0]) if isinstance(document, tuple) else (document, None)
+        try:
+            documents.append(pair(model, text, source, max_tokens))
+        except ValueError as error:
+            raise ValueError(f"text {i}: {error}") from error
     if not documents:
         raise ValueError("there are no texts to survey")
     return documents
+
+
+def _tile(device: torch.device) -> int:
+    """Bytes of pattern in one tile: a share of what is free on a GPU, what stays in the cache of a processor."""
+    return torch.cuda.mem_get_info(device)[0] // 32 if device.type == "cuda" else CACHE
 
 
 def _one(
@@ -93,28 +101,31 @@ def _one(
     rows_of = {"encoder": read, "decoder": tokens, "cross": read}[wanted]  # keys are what a selector speaks of
     means: dict[str, list[Tensor]] = {name: [] for name in callers}
 
+    tile = _tile(model.device)
+
     def listen(site: Site, call: Call | Report) -> Tensor | None:
         if site.kind != wanted:
-            return call.attend()[0]
-        step = max(1, TILE // (4 * site.n_head * call.n_key))
-        outputs = []
-        sums: dict[str, Tensor] = {}
+            return call.attend().output
+        step = max(1, tile // (4 * site.n_head * call.n_key))
+        outputs: list[Tensor] = []
+        sums = {name: torch.zeros(2, site.n_head, dtype=torch.float64, device=model.device) for name in callers}
         for start in range(0, call.n_query, step):
             rows = slice(start, min(start + step, call.n_query))
-            output, pattern = call.attend(rows)
-            check_finite(site, pattern if output is None else output.transpose(1, 2))
-            outputs.append(output)
-            queries = torch.arange(rows.start, rows.stop, device=pattern.device)
-            seen = Rows(site.layer, pattern[0], call.support(rows)[0], queries, rows_of)
+            part = call.attend(rows)
+            check_finite(site, part)
+            if part.output is not None:
+                outputs.append(part.output)
+            queries = torch.arange(rows.start, rows.stop, device=part.pattern.device)
+            seen = Rows(site.layer, part.pattern[0], part.support[0], queries, rows_of)
             for name, score in callers.items():
                 value = score(seen)
                 known = ~value.isnan()
-                total = torch.stack([torch.where(known, value, 0.0).sum(-1, dtype=torch.float64), known.sum(-1)])
-                sums[name] = sums[name] + total if name in sums else total
+                sums[name][0] += torch.where(known, value, 0.0).sum(-1, dtype=torch.float64)
+                sums[name][1] += known.sum(-1)
         for name, (total, count) in sums.items():
             mean = torch.where(count > 0, total / count, float("nan")).float().cpu()
             means[name].append(torch.nn.functional.pad(mean, (0, n_head - site.n_head), value=float("nan")))
-        return None if outputs[0] is None else torch.cat(outputs, dim=1)
+        return torch.cat(outputs, dim=1) if outputs else None
 
     observe(model, tokens, read, listen)
     return {name: torch.stack(layers) for name, layers in means.items()}

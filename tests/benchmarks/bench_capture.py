@@ -41,8 +41,8 @@ SCORES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, nargs="+", default=[512], help="lengths to time (4096 takes minutes)")
-    parser.add_argument("--memory", type=int, nargs="+", default=[1024, 4096, 16384], help="lengths to take peaks of")
+    parser.add_argument("--tokens", type=int, nargs="*", default=[512], help="lengths to time (4096 takes minutes)")
+    parser.add_argument("--memory", type=int, nargs="*", default=[1024, 4096, 16384], help="lengths to take peaks of")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak", nargs=2, metavar=("WAY", "TOKENS"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -153,9 +153,7 @@ def eager(model: models.Model, ids: list[int]) -> dict[str, list[Tensor]]:
         rows = {"support": support, "tokens": tokens, "queries": torch.arange(len(ids))}
         plain = ("entropy", "effective keys", "max weight", "concentration", "mean distance")
         return {
-            name: [
-                score(layer[0], support) if name in plain else score(layer[0], **rows) for layer in told.attentions
-            ]
+            name: [score(layer[0], support) if name in plain else score(layer[0], **rows) for layer in told.attentions]
             for name, score in SCORES.items()
         }
 
