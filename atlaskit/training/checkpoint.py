@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,19 @@ from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 
 
-def save(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, *, state: dict[str, Any]) -> None:
+def save(folder: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], *, state: dict[str, Any]) -> None:
     """Write `folder`/checkpoint so that a kill at any moment leaves a whole one behind."""
     new, now, old = (folder / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     save_model(model, str(new / "model.safetensors"))
-    moments = optimizer.state_dict()["state"]
-    save_file(
-        {f"{i}.{name}": value.contiguous() for i, entry in moments.items() for name, value in entry.items()},
-        new / "optimizer.safetensors",
-    )
+    moments = {
+        f"{n}.{i}.{name}": value.contiguous()
+        for n, optimizer in enumerate(optimizers)
+        for i, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+    save_file(moments, new / "optimizer.safetensors")
     (new / "state.json").write_text(json.dumps(state, sort_keys=True))
     shutil.rmtree(old, ignore_errors=True)
     if now.exists():
@@ -37,19 +40,18 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return None if found is None else json.loads((found / "state.json").read_text())
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Put the newest checkpoint's weights and optimizer moments into `model` and `optimizer`."""
+def restore(folder: Path, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Put the newest checkpoint's weights and optimizer moments into `model` and `optimizers`."""
     found = _newest(folder)
     if found is None:
         raise FileNotFoundError(f"No checkpoint in {folder}. Start the training without resuming.")
     load_model(model, str(found / "model.safetensors"))
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+    moments: list[dict[int, dict[str, torch.Tensor]]] = [{} for _ in optimizers]
     for key, value in load_file(found / "optimizer.safetensors").items():
-        index, _, name = key.partition(".")
-        moments.setdefault(int(index), {})[name] = value
-    whole = optimizer.state_dict()
-    whole["state"] = moments
-    optimizer.load_state_dict(whole)
+        n, index, name = key.split(".")
+        moments[int(n)].setdefault(int(index), {})[name] = value
+    for optimizer, state in zip(optimizers, moments, strict=True):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _newest(folder: Path) -> Path | None:

@@ -31,6 +31,7 @@ class Plan:
     weight_decay: float = 0.1
     clip: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     evaluate_every: int = 0
     checkpoint_every: int = 0
     keep: tuple[int, ...] = ()
@@ -89,13 +90,13 @@ def train(
     Raises FloatingPointError at the first loss or gradient that is not finite, naming the step.
     """
     accelerator = Accelerator()
-    optimizer = _optimizer(model, plan)
-    wrapped, stepper = accelerator.prepare(model, optimizer)
+    optimizers = _optimizers(model, plan)
+    wrapped, *steppers = accelerator.prepare(model, *optimizers)
     state = {"plan": json.loads(json.dumps(asdict(plan))), "seed": seed}
     curve, first = Curve(), 0
     if folder is not None and (found := checkpoint.read_state(folder)) is not None:
         _refuse_other_run(found, state, folder)
-        checkpoint.restore(folder, accelerator.unwrap_model(wrapped), optimizer)
+        checkpoint.restore(folder, accelerator.unwrap_model(wrapped), optimizers)
         curve, first = Curve._from(found["curve"]), int(found["step"])
 
     was_training = model.training
@@ -106,9 +107,9 @@ def train(
             _keep(folder, accelerator, wrapped, step=0, plan=plan)
         given = batch(step)
         curve.tokens += given["input_ids"].numel()
-        for group in stepper.param_groups:
+        for group in (group for stepper in steppers for group in stepper.param_groups):
             group["lr"] = learning_rate(step, plan)
-        loss, norm = _step(accelerator, wrapped, stepper, given=given, plan=plan, seed=seed + step)
+        loss, norm = _step(accelerator, wrapped, steppers, given=given, plan=plan, seed=seed + step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise FloatingPointError(
                 f"Training broke at step {step} of {plan.steps}: loss {loss}, gradient norm {norm}. "
@@ -125,7 +126,7 @@ def train(
         if folder is not None and (done == plan.steps or (plan.checkpoint_every and done % plan.checkpoint_every == 0)):
             if accelerator.is_main_process:
                 whole = {**state, "step": done, "curve": asdict(curve)}
-                checkpoint.save(folder, accelerator.unwrap_model(wrapped), optimizer, state=whole)
+                checkpoint.save(folder, accelerator.unwrap_model(wrapped), optimizers, state=whole)
                 curve.save(folder / "curve.json")
             accelerator.wait_for_everyone()
     model.train(was_training)
@@ -150,7 +151,7 @@ def held_out_loss(model: nn.Module, batches: Sequence[Batch], *, precision: str 
 
 
 def _step(
-    accelerator: Accelerator, model: nn.Module, optimizer: Any, *, given: Batch, plan: Plan, seed: int
+    accelerator: Accelerator, model: nn.Module, optimizers: list[Any], *, given: Batch, plan: Plan, seed: int
 ) -> tuple[float, float]:
     """One optimizer step; the loss over all processes and the gradient norm before clipping."""
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -163,18 +164,35 @@ def _step(
         accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(model.parameters(), plan.clip)
     mean_loss = accelerator.reduce(loss.detach().float(), reduction="mean").item()
-    if math.isfinite(mean_loss) and math.isfinite(float(norm)):
-        optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        if math.isfinite(mean_loss) and math.isfinite(float(norm)):
+            optimizer.step()
+        optimizer.zero_grad()
     return mean_loss, float(norm)
 
 
-def _optimizer(model: nn.Module, plan: Plan) -> torch.optim.AdamW:
-    """AdamW that decays matrices only (Loshchilov & Hutter 2019); biases and norms have no direction to forget."""
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    groups = [{"params": matrices, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
+def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
+    """AdamW that decays matrices only (Loshchilov & Hutter 2019), as biases and norms have no direction to forget.
+
+    With "muon" the matrices that are no embeddings go to Muon (Jordan 2024) instead, scaled to AdamW's step length.
+    """
+    tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    hidden = [p for p in trained if plan.optimizer == "muon" and p.ndim == 2 and id(p) not in tables]
+    taken = {id(p) for p in hidden}
+    decayed = [p for p in trained if p.ndim >= 2 and id(p) not in taken]
+    vectors = [p for p in trained if p.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": plan.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=plan.learning_rate, betas=(0.9, 0.95), fused=True)
+    ]
+    if hidden:
+        found.append(
+            torch.optim.Muon(
+                hidden, lr=plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
+            )
+        )
+    return found
 
 
 def _keep(folder: Path | None, accelerator: Accelerator, model: nn.Module, *, step: int, plan: Plan) -> None:

@@ -15,8 +15,8 @@ DOES = ["mends", "carries", "finds", "counts", "paints", "forgets"]
 WHAT = ["the wheel", "a basket", "the blue door", "seven stones", "the rope", "a letter"]
 WHEN = ["at dawn", "in the rain", "before supper", "on market day", "by lamplight"]
 PLAN = Plan(steps=16, learning_rate=1e-2, warmup=2, checkpoint_every=5)
-DECODER = Recipe("small", "decoder", 1, 2, 16, PLAN)
-ENCODER = Recipe("small", "encoder", 1, 2, 16, PLAN)
+DECODER = Recipe("small", "decoder", 1, 4, 32, PLAN)
+ENCODER = Recipe("small", "encoder", 1, 4, 32, PLAN)
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,27 @@ def test_the_untrained_model_depends_on_the_seed_alone():
     torch.manual_seed(2)
     second = DECODER.build().state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@torch.no_grad()
+def test_the_start_holds_the_heads_that_were_placed():
+    model = Recipe("placed", "decoder", 2, 4, 128, PLAN, induction=True).build().eval()
+    model.set_attn_implementation("eager")
+    once = torch.randint(1, 1024, (4, 50), generator=torch.Generator().manual_seed(0))
+    first, second = model(torch.cat([once, once], dim=1), output_attentions=True).attentions
+    assert first[:, 0].diagonal(-1, 1, 2).mean() > 0.9
+    after_earlier_copy = second[:, 0, 50:99, 1:50].diagonal(0, 1, 2)
+    assert after_earlier_copy.mean() > 0.5
+
+
+@torch.no_grad()
+def test_the_encoder_starts_out_looking_at_its_neighbours():
+    model = Recipe("placed", "encoder", 1, 8, 128, PLAN).build().eval()
+    model.set_attn_implementation("eager")
+    words = torch.randint(5, 2048, (4, 60), generator=torch.Generator().manual_seed(0))
+    pattern = model(words, output_attentions=True).attentions[0]
+    for head, offset in enumerate((-1, 1, -2, 2)):
+        assert pattern[:, head].diagonal(offset, 1, 2).mean() > 0.9
 
 
 @pytest.mark.parametrize("recipe", [DECODER, ENCODER], ids=["decoder", "encoder"])

@@ -66,9 +66,10 @@ def test_weight_decay_shrinks_matrices_and_leaves_vectors():
     torch.testing.assert_close(unused[0], unused[1] * (1 - 0.1 * 0.5))
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_a_killed_and_resumed_run_ends_in_the_same_bytes(tmp_path, dropout):
-    plan = Plan(steps=12, learning_rate=1e-2, warmup=3, checkpoint_every=4, evaluate_every=4)
+def test_a_killed_and_resumed_run_ends_in_the_same_bytes(tmp_path, dropout, optimizer):
+    plan = Plan(12, learning_rate=1e-2, warmup=3, checkpoint_every=4, evaluate_every=4, optimizer=optimizer)
     held_out = [_next_token(1000)]
     train(_decoder(dropout), _next_token, plan, seed=1, folder=tmp_path / "whole", held_out=held_out)
 
@@ -126,7 +127,7 @@ def test_the_loss_falls_for_an_encoder():
         return masked_batch(word_of_the_row, special=special, mask_id=4, rate=0.2, generator=generator)
 
     curve = train(model, batch, Plan(steps=120, learning_rate=1e-2, warmup=10), seed=0)
-    # A uniform guess costs log 35 = 3.56; a row says one word sixteen times, so reading the others costs next to nothing.
+    # A uniform guess costs log 35 = 3.56; a row says one word sixteen times, so reading the others costs little.
     assert sum(curve.loss[-10:]) / 10 < 1.0
 
 
@@ -151,6 +152,25 @@ def test_the_learning_rate_rises_straight_and_falls_as_half_a_cosine():
     assert [learning_rate(s, plan) for s in (0, 4, 9, 10)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
     assert learning_rate(60, plan) == pytest.approx((2.0 + 0.2) / 2)
     assert learning_rate(110, plan) == pytest.approx(0.2)
+
+
+def test_a_hold_keeps_the_peak_and_then_falls():
+    plan = Plan(steps=110, learning_rate=2.0, warmup=10, hold=50, final_fraction=0.0)
+    assert [learning_rate(s, plan) for s in (9, 30, 60)] == [2.0, 2.0, 2.0]
+    assert learning_rate(85, plan) == pytest.approx(1.0)
+    assert learning_rate(110, plan) == pytest.approx(0.0)
+
+
+def test_muon_takes_hidden_matrices_and_leaves_embeddings_to_adamw():
+    # One step of Muon turns the update of a matrix orthogonal: all its singular values alike (Jordan 2024).
+    model, before = _decoder(), _decoder()
+    train(model, _next_token, Plan(1, learning_rate=1e-3, weight_decay=0.0, optimizer="muon"), seed=0)
+    step = (model.transformer.h[0].mlp.c_fc.weight - before.transformer.h[0].mlp.c_fc.weight).detach()
+    stretch = torch.linalg.svdvals(step.float())
+    assert stretch[0] / stretch[-1] < 3
+    table = (model.transformer.wpe.weight - before.transformer.wpe.weight).detach()
+    # Adam's first step has the length of the rate in every entry that has a gradient.
+    assert table[:15].abs().median() == pytest.approx(1e-3, rel=0.05)
 
 
 def test_kept_weights_begin_with_the_untrained_model(tmp_path):

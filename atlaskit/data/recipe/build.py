@@ -16,7 +16,7 @@ from atlaskit.training.batches import Batch
 
 from . import packages
 from .corpus import stream, texts_of
-from .plans import CONTEXT, MASK_RATE, ROWS, SEED, VOCABULARY, Recipe
+from .plans import CONTEXT, COPYING_FIRST, MASK_RATE, ROWS, SEED, VOCABULARY, Recipe
 from .rows import decoder_rows, encoder_rows
 from .vocabulary import byte_pairs, word_pieces
 
@@ -26,15 +26,15 @@ class Corpus:
     """One tokenizer and the three parts of the text in its ids."""
 
     tokenizer: PreTrainedTokenizerFast
-    train: Int[Tensor, " token"]
-    validation: Int[Tensor, " token"]
-    test: Int[Tensor, " token"]
+    train: Int[Tensor, " train_token"]
+    validation: Int[Tensor, " validation_token"]
+    test: Int[Tensor, " test_token"]
 
 
 def corpus(texts: dict[str, list[str]], kind: str) -> Corpus:
     """The tokenizer for a kind of model, trained on the training texts, and all parts encoded."""
     make = byte_pairs if kind == "decoder" else word_pieces
-    tokenizer = make(texts["train"], size=VOCABULARY, context=CONTEXT)
+    tokenizer = make(texts["train"], size=VOCABULARY[kind], context=CONTEXT)
     end = tokenizer.eos_token_id if kind == "decoder" else tokenizer.sep_token_id
     return Corpus(tokenizer, **{part: stream(texts[part], tokenizer, end=end) for part in texts})
 
@@ -52,7 +52,10 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
     plain_ids = torch.nonzero(~special(tokenizer)).squeeze(-1)
 
     def decoder(step: int) -> Batch:
-        rows, skip = decoder_rows(text.train, plain_ids, rows=ROWS, length=CONTEXT, generator=_generator(step))
+        random_rows = 3 if step < COPYING_FIRST and not recipe.induction else 1
+        rows, skip = decoder_rows(
+            text.train, plain_ids, rows=ROWS, random_rows=random_rows, length=CONTEXT, generator=_generator(step)
+        )
         return causal_batch(rows, skip=skip)
 
     def encoder(step: int) -> Batch:

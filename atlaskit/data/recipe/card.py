@@ -82,6 +82,7 @@ def _head(recipe: Recipe, found: Findings) -> str:
     kind = (
         "GPT-2 architecture, predicts the next token" if recipe.kind == "decoder" else "BERT architecture, fills [MASK]"
     )
+    pieces = "byte-level BPE" if recipe.kind == "decoder" else "WordPiece, lower case"
     return f"""# {recipe.name}
 
 A small {recipe.kind} ({kind}), trained from nothing by atlaskit's own recipe
@@ -92,7 +93,7 @@ A small {recipe.kind} ({kind}), trained from nothing by atlaskit's own recipe
 | layers × heads | {recipe.layers} × {recipe.heads} |
 | width | {recipe.width} ({recipe.width // recipe.heads} a head) |
 | context | {CONTEXT} tokens |
-| vocabulary | {VOCABULARY:,} ({"byte-level BPE" if recipe.kind == "decoder" else "WordPiece, lower case"}) |
+| vocabulary | {VOCABULARY[recipe.kind]:,} ({pieces}) |
 | parameters | {found.n_parameters:,} |
 | weights | float16 safetensors, {found.n_bytes / 1e6:.1f} MB |"""
 

@@ -1,7 +1,7 @@
 """What a training step sees: natural text, and passages that come twice.
 
-Text of this size alone does not teach a small decoder to copy, so an eighth of its rows are random tokens that repeat
-and another eighth natural text with a passage pasted again further on. The cards say so.
+Text of this size alone may not teach a small decoder to copy, so some of its rows are random tokens that repeat, and an
+eighth are natural text with a passage pasted again further on. The cards say so.
 """
 
 from __future__ import annotations
@@ -36,13 +36,19 @@ def random_repeats(
 
 
 def decoder_rows(
-    text: Int[Tensor, " token"], ids: Int[Tensor, " id"], *, rows: int, length: int, generator: torch.Generator
+    text: Int[Tensor, " token"],
+    ids: Int[Tensor, " id"],
+    *,
+    rows: int,
+    random_rows: int,
+    length: int,
+    generator: torch.Generator,
 ) -> tuple[Int[Tensor, "row length"], Bool[Tensor, "row length"]]:
     """One step's rows for a decoder, and which of their tokens nobody could foresee."""
     share = rows // 8
-    natural = windows(text, rows=rows - share, length=length, generator=generator)
+    natural = windows(text, rows=rows - random_rows, length=length, generator=generator)
     natural[:share] = pasted(natural[:share], generator=generator)
-    noise, unforeseen = random_repeats(ids, rows=share, length=length, generator=generator)
+    noise, unforeseen = random_repeats(ids, rows=random_rows, length=length, generator=generator)
     skip = torch.cat([torch.zeros_like(natural, dtype=torch.bool), unforeseen])
     return torch.cat([natural, noise]), skip
 
