@@ -1,6 +1,6 @@
 """Border: the diagram of the house, its words and its sizes, read from the source by ast.
 
-floor 3   notebooks/  tests/  cli  data/recipe       the only places where rooms meet
+floor 3   notebooks/  tests/  cli  compat  data/recipe                 the only places where rooms meet
 floor 2   models  measure  fractal_attention  training  show  runs     no room imports another
 floor 1   records                                    data (bundled files, opened by models alone)
 """
@@ -26,17 +26,17 @@ ROOMS = {
     "measure": {"atlaskit.records", "einops", "jaxtyping", "torch"},
     "models": {"atlaskit.records", "atlaskit.data", "einops", "jaxtyping", "safetensors", "tokenizers", "torch", "tqdm"}
     | {"transformers"},
-    "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers"},
+    "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers", "typing_extensions"},
     "training": {"atlaskit.records", "accelerate", "jaxtyping", "safetensors", "torch", "tqdm", "transformers"},
     "show": {"atlaskit.records", "IPython", "bokeh", "ipywidgets", "jaxtyping", "jupyter_bokeh", "numpy", "torch"},
     "runs": {"atlaskit.records", "jinja2", "jupyter_client", "latex2mathml", "nbclient", "nbconvert", "nbformat"}
     | {"papermill"},
 }
-FLOOR_3 = {"cli", "data/recipe"}
+FLOOR_3 = {"cli", "compat", "data/recipe"}
 WIDGETS = {"ipywidgets", "jupyter_bokeh"}
 
-AXES = set("doc layer head query key point dim rank draw size step d_head d_model".split()) | set(
-    "kv_head d_value token batch length row column pair box block series order interval knot twin other".split()
+AXES = set("doc layer head query key point dim rank draw size step d_head d_model kv_head d_value token".split()) | set(
+    "batch length row column pair box block series order interval knot twin other vocab axes".split()
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -167,8 +167,9 @@ def shown(room):
 @pytest.mark.parametrize("room", sorted(set(ROOMS) - {"records"}))
 def test_nobody_has_to_remember_more_than_three_positions(room):
     for path, shown_name in shown(room):
-        for name, _, arguments in public_functions(ast.parse(path.read_text())):
-            if name.split(".")[0] == shown_name:
+        for name, node, arguments in public_functions(ast.parse(path.read_text())):
+            theirs = node.name == "forward" or any(getattr(d, "id", "") == "override" for d in node.decorator_list)
+            if name.split(".")[0] == shown_name and not theirs:  # a signature set by a base class stays as it is
                 assert len(arguments) <= 3, f"{room}.{name}: make the others keyword-only"
 
 
@@ -193,6 +194,8 @@ def shapes(tree):
 
 @MODULES
 def test_axes_are_named_with_the_words_of_the_house(path):
+    if room_of(path) == "data/recipe":
+        return  # a script with words of its own
     for shape in shapes(ast.parse(path.read_text())):
         words = {word.lstrip("*#?") for word in re.split(r"[\s+*/-]+", shape) if not word.isdigit()} - {"", "...", "_"}
         assert words <= AXES, f"{shape!r}: {sorted(words - AXES)} is not in AXES; use its word, or add one there"
@@ -211,13 +214,37 @@ def test_a_room_shows_exactly_its_public_names(room):
 
 PUBLIC = {
     "data": "BUNDLED path texts verify",
-    "fractal_attention": "",
-    "measure": "",
-    "models": "",
-    "runs": """NotebookError Parameter Run check_parameters declared_parameters execute parse_parameters report
-        versions""",
-    "show": "",
-    "training": "",
+    "fractal_attention": """
+        CantorDepthBias CantorSetAttention DragonBias DragonCurveAttention FractalConfig FractalSelfAttention
+        HilbertCurveAttention JuliaSetAttention KochAttention KochBias LagBias MandelbrotAttention
+        NumericalStability PATTERNS Pattern PatternBias PotentialBias SierpinskiAttention UnifiedFractalAttention
+        attend bigbird block_attention block_density block_mask blocked blocks cantor cantor_literal choose coverage
+        dense density diameter dilated dragon_lags dragon_window flex_block_attention from_spec gather_attention
+        green_potential hilbert_window hops_needed keys_per_query koch lag_attention lags layer_patterns log_lags
+        masked_attention moser random_lags sierpinski sierpinski_disjoint sliding strided support ternary_lags union
+        use_fractal_attention use_library_attention
+    """,
+    "measure": """
+        Boxes Chance Neighbours PairKinds ScaleCurve Selector Spectrum SplitHalf Writes adjusted
+        bootstrap_covariances causal chordal_distance coarse_grain column_marginal concentration containment
+        crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence effective_keys
+        effective_temperature entropy estimate false_discovery first_token fractal_interpolation free_energy
+        freezing_temperature full gaussian_surrogate generalized_dimensions geodesic_distance gride haar_cosines
+        haar_overlap heat_capacity ignorant induction interpolation_dimension keys lacunarity level levina_bickel
+        mass mass_on max_weight mean_distance mean_energy multifractal_spectrum mutual_neighbours neighbours
+        next_token over_pairs overlap overlap_curve own_token pair_kinds paired_p pairs participation_ratio pca_rank
+        permutation_p permuted_rows previous_token principal_cosines punctuation purity random_gauge regauged
+        relative_dimensions reliable_rank runner_up_ratio rv_coefficient same_token self_similarity sliding special
+        spectrum spectrum_matched_cosines split_half surrogates svcca thinned toeplitz two_nn uniform
+        vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
+    """,
+    "models": "Model PLANTED UNIFORM available capture fingerprint load planted survey untrained wrap write_weights",
+    "runs": "NotebookError Parameter Run check_parameters declared_parameters execute parse_parameters report versions",
+    "show": """
+        bind curve curve_columns draw head_columns head_grid heatmap heatmap_columns html interval_columns intervals
+        load_notebook mosaic mosaic_columns source token_strip
+    """,
+    "training": "Curve Plan causal_batch held_out_loss learning_rate masked_batch train windows",
 }
 
 
