@@ -75,24 +75,16 @@ def test_the_untrained_model_depends_on_the_seed_alone():
 
 
 @torch.no_grad()
-def test_the_start_holds_the_heads_that_were_placed():
-    model = Recipe("placed", "decoder", 2, 4, 128, PLAN, induction=True).build().eval()
+@pytest.mark.parametrize("recipe", [DECODER, ENCODER], ids=["decoder", "encoder"])
+def test_no_head_is_set_by_hand(recipe):
+    # An untrained head looks everywhere about alike: on no place does it put even three times its even share.
+    model = dataclasses.replace(recipe, layers=2, heads=4, width=128).build().eval()
     model.set_attn_implementation("eager")
-    once = torch.randint(1, 1024, (4, 50), generator=torch.Generator().manual_seed(0))
-    first, second = model(torch.cat([once, once], dim=1), output_attentions=True).attentions
-    assert first[:, 0].diagonal(-1, 1, 2).mean() > 0.9
-    after_earlier_copy = second[:, 0, 50:99, 1:50].diagonal(0, 1, 2)
-    assert after_earlier_copy.mean() > 0.5
-
-
-@torch.no_grad()
-def test_the_encoder_starts_out_looking_at_its_neighbours():
-    model = Recipe("placed", "encoder", 1, 8, 128, PLAN).build().eval()
-    model.set_attn_implementation("eager")
-    words = torch.randint(5, 2048, (4, 60), generator=torch.Generator().manual_seed(0))
-    pattern = model(words, output_attentions=True).attentions[0]
-    for head, offset in enumerate((-1, 1, -2, 2)):
-        assert pattern[:, head].diagonal(offset, 1, 2).mean() > 0.9
+    words = torch.randint(5, 300, (4, 100), generator=torch.Generator().manual_seed(0))
+    for pattern in model(words, output_attentions=True).attentions:
+        for offset in (0, -1, -2):
+            even = sum(1 / (q + 1) for q in range(-offset, 100)) / (100 + offset) if recipe.kind == "decoder" else 0.01
+            assert (pattern.diagonal(offset, 2, 3).mean((0, 2)) < 3 * even).all()
 
 
 @pytest.mark.parametrize("recipe", [DECODER, ENCODER], ids=["decoder", "encoder"])

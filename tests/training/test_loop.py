@@ -126,9 +126,9 @@ def test_the_loss_falls_for_an_encoder():
         word_of_the_row = torch.randint(5, WORDS, (8, 1), generator=generator).expand(8, 16)
         return masked_batch(word_of_the_row, special=special, mask_id=4, rate=0.2, generator=generator)
 
-    curve = train(model, batch, Plan(steps=120, learning_rate=1e-2, warmup=10), seed=0)
-    # A uniform guess costs log 35 = 3.56; a row says one word sixteen times, so reading the others costs little.
-    assert sum(curve.loss[-10:]) / 10 < 1.0
+    curve = train(model, batch, Plan(steps=300, learning_rate=1e-2, warmup=10), seed=0)
+    # A uniform guess costs log 35 = 3.56; the others of the row say the word, so the loss falls far below it.
+    assert sum(curve.loss[-10:]) / 10 < math.log(WORDS - 5) - 1
 
 
 def test_a_loss_that_is_not_a_number_names_its_step_and_leaves_the_weights():
@@ -161,16 +161,23 @@ def test_a_hold_keeps_the_peak_and_then_falls():
     assert learning_rate(110, plan) == pytest.approx(0.0)
 
 
-def test_muon_takes_hidden_matrices_and_leaves_embeddings_to_adamw():
-    # One step of Muon turns the update of a matrix orthogonal: all its singular values alike (Jordan 2024).
-    model, before = _decoder(), _decoder()
-    train(model, _next_token, Plan(1, learning_rate=1e-3, weight_decay=0.0, optimizer="muon"), seed=0)
-    step = (model.transformer.h[0].mlp.c_fc.weight - before.transformer.h[0].mlp.c_fc.weight).detach()
-    stretch = torch.linalg.svdvals(step.float())
-    assert stretch[0] / stretch[-1] < 3
-    table = (model.transformer.wpe.weight - before.transformer.wpe.weight).detach()
-    # Adam's first step has the length of the rate in every entry that has a gradient.
-    assert table[:15].abs().median() == pytest.approx(1e-3, rel=0.05)
+def test_muon_takes_hidden_matrices_and_leaves_the_rest_to_adamw():
+    plan = Plan(4, learning_rate=1e-3, weight_decay=0.0, clip=1e9, optimizer="muon")
+    model, twin = _decoder(), _decoder().train()
+    train(model, _next_token, plan, seed=0)
+    hidden = [p for name, p in twin.named_parameters() if ".h." in name and p.ndim == 2]
+    rest = [p for name, p in twin.named_parameters() if ".h." not in name or p.ndim != 2]
+    muon = torch.optim.Muon(hidden, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=0.0)
+    for step in range(4):
+        for optimizer in (muon, adamw):
+            optimizer.zero_grad()
+            optimizer.param_groups[0]["lr"] = learning_rate(step, plan)
+        twin(**_next_token(step)).loss.backward()
+        muon.step()
+        adamw.step()
+    for ours, theirs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5)
 
 
 def test_kept_weights_begin_with_the_untrained_model(tmp_path):

@@ -52,7 +52,7 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
     plain_ids = torch.nonzero(~special(tokenizer)).squeeze(-1)
 
     def decoder(step: int) -> Batch:
-        random_rows = 3 if step < COPYING_FIRST and not recipe.induction else 1
+        random_rows = 3 if step < COPYING_FIRST else 1
         rows, skip = decoder_rows(
             text.train, plain_ids, rows=ROWS, random_rows=random_rows, length=CONTEXT, generator=_generator(step)
         )

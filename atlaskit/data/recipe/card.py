@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .evaluate import Score
 from .heads import INDUCTION, Role
 from .packages import SOURCES
-from .plans import CONTEXT, MASK_RATE, ROWS, VOCABULARY, Recipe
+from .plans import CONTEXT, COPYING_FIRST, MASK_RATE, ROWS, VOCABULARY, Recipe
 
 
 @dataclass(frozen=True)
@@ -116,18 +116,19 @@ were left out."""
 def _training(recipe: Recipe, found: Findings) -> str:
     plan = recipe.plan
     mixture = (
-        f"Of each step's {ROWS} rows one is random tokens repeated with a random period (its first round is not "
-        "learned from) and one is text with a passage pasted again further on. Text alone may not teach copying in a "
-        "run this short, so these rows were mixed in from the start."
+        f"Of each step's {ROWS} rows one (three in the first {COPYING_FIRST:,} steps) is random tokens repeated with a "
+        "random period, its first round not learned from, and one is text with a passage pasted again further on. Text "
+        "alone may not teach copying in a run this short, so these rows were mixed in from the start."
         if recipe.kind == "decoder"
         else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
         "Every other step has rows a quarter as long."
     )
     return f"""## Training
 
-{plan.steps:,} steps of {ROWS * CONTEXT:,} tokens ({found.tokens_seen / 1e6:.1f} million tokens seen), AdamW, peak rate
-{plan.learning_rate:g}, {plan.warmup} steps of warmup, cosine decay, gradient norm clipped at {plan.clip:g}, no dropout,
-bfloat16 on the CPU. Position vectors start as sinusoids and are trained on. {mixture}
+{plan.steps:,} steps of {ROWS * CONTEXT:,} tokens ({found.tokens_seen / 1e6:.1f} million tokens seen). Muon for the
+matrices inside the layers, AdamW for the rest; peak rate {plan.learning_rate:g}, {plan.warmup} steps of warmup,
+{plan.hold} at the peak, then half a cosine; gradient norm clipped at {plan.clip:g}, no dropout, bfloat16. Position
+vectors start as sinusoids and are trained on; no head is set by hand. {mixture}
 
 ![Loss over the training run](curve.svg)"""
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from atlaskit.training.batches import IGNORED, Batch
 
@@ -79,13 +80,22 @@ def copying(model: PreTrainedModel, ids: Int[Tensor, " id"], *, half: int, seed:
 @torch.no_grad()
 def continuations(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, prompt: str, seed: int) -> list[str]:
     """The likeliest continuation of a prompt, and two drawn from the 40 likeliest words at temperature 0.8."""
-    given = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-    common = {"max_new_tokens": 40, "pad_token_id": tokenizer.pad_token_id}
+    given = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    settings: list[dict[str, Any]] = [{"do_sample": False}, *[{"do_sample": True, "top_k": 40, "temperature": 0.8}] * 2]
+    found = []
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        found = [model.generate(**given, do_sample=False, **common)]
-        found += [model.generate(**given, do_sample=True, top_k=40, temperature=0.8, **common) for _ in range(2)]
-    return [tokenizer.decode(ids[0], skip_special_tokens=True) for ids in found]
+        for setting in settings:
+            config = GenerationConfig(
+                max_new_tokens=40,
+                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                **setting,
+            )
+            written = model.generate(given, generation_config=config, attention_mask=torch.ones_like(given))  # type: ignore[operator]
+            found.append(str(tokenizer.decode(written[0], skip_special_tokens=True)))
+    return found
 
 
 @torch.no_grad()
@@ -94,7 +104,7 @@ def fillings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, *, text
     given = tokenizer(text, return_tensors="pt")
     place = int((given["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0])
     top = model(**given).logits[0, place].float().softmax(-1).topk(5)
-    return [(tokenizer.decode([i]), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
+    return [(str(tokenizer.decode([i])), p) for i, p in zip(top.indices.tolist(), top.values.tolist(), strict=True)]
 
 
 def _cost(logits: Float[Tensor, "row length vocab"], true: Int[Tensor, "row length"]) -> Float[Tensor, "row length"]:

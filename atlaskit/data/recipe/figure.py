@@ -17,7 +17,7 @@ def loss_curve(curve: Curve, baselines: Mapping[str, float]) -> str:
     steps = len(curve.loss)
     size = max(1, steps // BINS)
     train = [(i + size / 2, sum(curve.loss[i : i + size]) / size) for i in range(0, steps - size + 1, size)]
-    held_out = sorted(curve.held_out.items())
+    held_out = [(float(step), loss) for step, loss in sorted(curve.held_out.items())]
     values = [loss for _, loss in train + held_out] + list(baselines.values())
     low, high = int(min(values)), int(max(values)) + 1
 
@@ -40,9 +40,9 @@ def loss_curve(curve: Curve, baselines: Mapping[str, float]) -> str:
         f"<title>Loss over {steps:,} training steps, beside n-gram baselines</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
     ]
-    for loss in range(low, high + 1):
-        parts.append(f'<line x1="{LEFT}" x2="{end}" y1="{y(loss):.1f}" y2="{y(loss):.1f}" stroke="{FAINT}"/>')
-        parts.append(label(LEFT - 8, y(loss) + 4, str(loss), anchor="end"))
+    for grid in range(low, high + 1):
+        parts.append(f'<line x1="{LEFT}" x2="{end}" y1="{y(grid):.1f}" y2="{y(grid):.1f}" stroke="{FAINT}"/>')
+        parts.append(label(LEFT - 8, y(grid) + 4, str(grid), anchor="end"))
     for name, loss in baselines.items():
         line = f'y1="{y(loss):.1f}" y2="{y(loss):.1f}" stroke="{INK}" stroke-dasharray="4 4"'
         parts += [f'<line x1="{LEFT}" x2="{end}" {line}/>', label(end + 6, y(loss) + 4, f"{name} {loss:.2f}")]

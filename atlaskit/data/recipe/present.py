@@ -38,7 +38,7 @@ def install_all(
     versions: Mapping[str, str],
 ) -> None:
     """Write every trained model into the package, with its card, and the manifest of all."""
-    names = {}
+    names: dict[str, str] = {}
     for recipe in RECIPES:
         model, curve = trained[recipe.name]
         text = corpora[recipe.kind]
