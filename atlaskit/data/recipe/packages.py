@@ -43,9 +43,6 @@ SOURCES = (
         "the Python 3.11 manual: prose of tutorial, library, language reference, how-tos",
         "PSF licence 2",
     ),
-    Source(
-        "perl-doc", "the Perl 5.36 manual: its prose", "Artistic licence or GPL-1+ (taken under the Artistic licence)"
-    ),
     Source("bible-kjv", "the program that unpacks the King James text", "GPL-2+", text=False),
 )
 
