@@ -101,9 +101,17 @@ def test_random_repeats_come_round_and_only_the_first_round_is_unforeseen():
     rows, unforeseen = random_repeats(torch.arange(10_000), rows=5, length=64, generator=_generator())
     for row, new in zip(rows, unforeseen, strict=True):
         period = int(new.sum())
-        assert 8 <= period <= 32
+        assert 6 <= period <= 16
         assert new[:period].all()
         assert torch.equal(row[period:], row[:-period])
+
+
+def test_alphabets_of_random_rows_are_small_and_large():
+    rows, unforeseen = random_repeats(torch.arange(1024), rows=200, length=256, generator=_generator())
+    # The share of distinct tokens in a row's first round: low in a small alphabet, near one in a large one.
+    fresh = torch.tensor([len(set(r[u].tolist())) / int(u.sum()) for r, u in zip(rows, unforeseen, strict=True)])
+    assert (fresh < 0.4).float().mean() > 0.15
+    assert (fresh > 0.9).float().mean() > 0.15
 
 
 def test_the_rows_of_a_step_are_mixed_as_the_card_says():

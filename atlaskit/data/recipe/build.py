@@ -16,7 +16,7 @@ from atlaskit.training.batches import Batch
 
 from . import packages
 from .corpus import stream, texts_of
-from .plans import CONTEXT, COPYING_FIRST, MASK_RATE, ROWS, SEED, VOCABULARY, Recipe
+from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, SEED, VOCABULARY, Recipe
 from .rows import decoder_rows, encoder_rows
 from .vocabulary import byte_pairs, word_pieces
 
@@ -52,9 +52,8 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
     plain_ids = torch.nonzero(~special(tokenizer)).squeeze(-1)
 
     def decoder(step: int) -> Batch:
-        random_rows = 3 if step < COPYING_FIRST else 1
         rows, skip = decoder_rows(
-            text.train, plain_ids, rows=ROWS, random_rows=random_rows, length=CONTEXT, generator=_generator(step)
+            text.train, plain_ids, rows=ROWS, random_rows=RANDOM_ROWS, length=CONTEXT, generator=_generator(step)
         )
         return causal_batch(rows, skip=skip)
 

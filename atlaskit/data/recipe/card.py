@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from .evaluate import Score
 from .heads import INDUCTION, Role
 from .packages import SOURCES
-from .plans import CONTEXT, COPYING_FIRST, MASK_RATE, ROWS, VOCABULARY, Recipe
+from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, VOCABULARY, Recipe
 
 
 @dataclass(frozen=True)
@@ -116,12 +116,12 @@ were left out."""
 def _training(recipe: Recipe, found: Findings) -> str:
     plan = recipe.plan
     mixture = (
-        f"Of each step's {ROWS} rows one (three in the first {COPYING_FIRST:,} steps) is random tokens repeated with a "
-        "random period, its first round not learned from, and one is text with a passage pasted again further on. Text "
-        "alone may not teach copying in a run this short, so these rows were mixed in from the start."
+        f"Of each step's {ROWS} rows {RANDOM_ROWS} are random tokens, from alphabets small and large, that repeat with "
+        "a random\nperiod (their first round is not learned from), and one is text with a passage pasted again further "
+        "on: text alone may\nnot teach copying in a run this short."
         if recipe.kind == "decoder"
-        else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
-        "Every other step has rows a quarter as long."
+        else f"{MASK_RATE:.0%} of the\ntokens are hidden. In one row of eight a passage is pasted again further on. "
+        "Every other step has rows a quarter as\nlong."
     )
     return f"""## Training
 

@@ -17,7 +17,7 @@ CONTEXT = 256
 ROWS = 8
 SEED = 2026
 MASK_RATE = 0.2
-COPYING_FIRST = 1000  # steps in which three rows of eight are repeated random tokens; later one is
+RANDOM_ROWS = 3  # of a decoder's rows: random tokens that repeat
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,10 @@ def _plan(*, steps: int, learning_rate: float, warmup: int, hold: int = 0, keep:
     )
 
 
-_KEPT = (0, 100, 200, 400, 600, 800, 1000, 1200, 1400, 1600, 2000, 2400, 2800)
+_KEPT = (0, 50, 100, 200, 400, 600, 800, 1000, 1200, 1500)
 
 RECIPES = (
-    Recipe(
-        "mini-steps", "decoder", 2, 6, 192, _plan(steps=2800, learning_rate=3e-3, warmup=100, hold=1600, keep=_KEPT)
-    ),
-    Recipe("mini-causal", "decoder", 3, 8, 192, _plan(steps=2200, learning_rate=3e-3, warmup=100, hold=1300)),
-    Recipe("mini-masked", "encoder", 3, 8, 192, _plan(steps=2200, learning_rate=2e-3, warmup=100, hold=1300)),
+    Recipe("mini-steps", "decoder", 2, 6, 192, _plan(steps=1500, learning_rate=5e-3, warmup=100, hold=900, keep=_KEPT)),
+    Recipe("mini-causal", "decoder", 4, 8, 192, _plan(steps=1500, learning_rate=5e-3, warmup=100, hold=800)),
+    Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=1500, learning_rate=3e-3, warmup=100, hold=800)),
 )

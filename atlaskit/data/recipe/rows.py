@@ -28,11 +28,17 @@ def pasted(rows: Int[Tensor, "row length"], *, generator: torch.Generator) -> In
 def random_repeats(
     ids: Int[Tensor, " id"], *, rows: int, length: int, generator: torch.Generator
 ) -> tuple[Int[Tensor, "row length"], Bool[Tensor, "row length"]]:
-    """Rows of uniformly random tokens that repeat with a random period, and where nobody could foresee them."""
-    period = torch.randint(8, length // 2 + 1, (rows, 1), generator=generator)
-    drawn = ids[torch.randint(len(ids), (rows, length), generator=generator)]
+    """Random tokens that repeat with a random period; and where they are in their first round, which none can foresee.
+
+    Each row has its own alphabet, of four tokens up to all of them: copying is found first where the alphabet is small.
+    """
+    kinds = (4 * (len(ids) / 4) ** torch.rand((rows, 1), generator=generator)).long()
+    alphabets = ids[torch.randint(len(ids), (rows, len(ids)), generator=generator)]
+    letters = (torch.rand((rows, length), generator=generator) * kinds).long()
+    drawn = alphabets.gather(1, letters)
+    period = torch.randint(6, length // 4 + 1, (rows, 1), generator=generator)
     place = torch.arange(length)
-    return drawn.gather(1, place % period), (place < period)
+    return drawn.gather(1, place % period), place < period
 
 
 def decoder_rows(
