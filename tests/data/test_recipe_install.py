@@ -35,9 +35,11 @@ def shelf(tmp_path_factory):
     corpora = {kind: build.corpus(texts, kind) for kind in ("decoder", "encoder")}
     trained = {r.name: build.fit(r, corpora[r.kind], work, compiled=False) for r in recipes}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(present, "RECIPES", recipes)
         patch.setattr(install, "MODELS", shelf)
-        present.install_all(trained, corpora, texts["test"], work=work, versions=VERSIONS)
+        for r in recipes:
+            present.install_model(
+                r, trained[r.name], corpora[r.kind], test_texts=texts["test"], work=work, versions=VERSIONS
+            )
     return shelf, trained
 
 

@@ -13,9 +13,9 @@ from .plans import RECIPES
 
 @click.command()
 @click.option("--work", type=click.Path(path_type=Path), default=Path("models-work"), show_default=True)
-@click.option("--only", type=click.Choice([r.name for r in RECIPES]), multiple=True, help="Train these; install none.")
+@click.option("--only", type=click.Choice([r.name for r in RECIPES]), multiple=True, help="Make these alone.")
 def main(work: Path, only: tuple[str, ...]) -> None:
-    """Fetch the text, train what is not trained yet, then install all models with their cards.
+    """Fetch the text, train what is not trained yet, and install each model with its card.
 
     Can be killed at any time and started again. `accelerate launch -m atlaskit.data.recipe` uses several processes.
     """
@@ -23,13 +23,12 @@ def main(work: Path, only: tuple[str, ...]) -> None:
     corpora = {kind: build.corpus(texts, kind) for kind in ("decoder", "encoder")}
     # On a CPU core a compiled step takes little more than half the time.
     compiled = shutil.which("g++") is not None
-    trained = {}
     for recipe in RECIPES:
         if not only or recipe.name in only:
-            click.echo(f"{recipe.name}: {len(corpora[recipe.kind].train):,} training tokens")
-            trained[recipe.name] = build.fit(recipe, corpora[recipe.kind], work, compiled=compiled)
-    if not only:
-        present.install_all(trained, corpora, texts["test"], work=work, versions=versions)
+            text = corpora[recipe.kind]
+            click.echo(f"{recipe.name}: {len(text.train):,} training tokens")
+            trained = build.fit(recipe, text, work, compiled=compiled)
+            present.install_model(recipe, trained, text, test_texts=texts["test"], work=work, versions=versions)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +28,20 @@ class Score:
     accuracy: float
 
 
+def tables(text: Int[Tensor, " token"], *, vocabulary: int) -> dict[str, ngrams.NGrams]:
+    """The three baselines, counted on a training text."""
+    return {name: ngrams.fit(text.numpy(), vocabulary=vocabulary, order=n) for name, n in ORDERS.items()}
+
+
 @torch.no_grad()
 def compare(
     model: PreTrainedModel,
     batches: Sequence[Batch],
     rows: Sequence[Int[Tensor, "row length"]],
     *,
-    text: Int[Tensor, " token"],
+    baselines: Mapping[str, ngrams.NGrams],
 ) -> tuple[dict[str, Score], int]:
-    """The model and the three baselines (counted on `text`) on the same tokens; and how many these are.
+    """The model and the three baselines on the same tokens; and how many these are.
 
     `rows` are the batches as they were before masking: the baselines see the true words to the left, and only words
     with two to the left are counted, so that every trigram is whole.
@@ -45,7 +50,6 @@ def compare(
     costs: dict[str, list[Tensor]] = {name: [] for name in ("model", *ORDERS)}
     right: list[Tensor] = []
     counted: list[Tensor] = []
-    tables = {name: ngrams.fit(text.numpy(), vocabulary=model.config.vocab_size, order=n) for name, n in ORDERS.items()}
     for batch, true in zip(batches, rows, strict=True):
         logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
         # From here on, place p holds the prediction for token p.
@@ -55,11 +59,12 @@ def compare(
         costs["model"].append(_cost(logits, true))
         right.append(logits.argmax(-1) == true)
         counted.append(wanted)
-        for name, table in tables.items():
+        for name, table in baselines.items():
             costs[name].append(_table_cost(table, true))
     mask = torch.cat(counted)
     found = {name: _score(torch.cat(cost), mask, torch.cat(right)) for name, cost in costs.items()}
-    best_guess = int(np.bincount(text.numpy()).argmax())
+    single = baselines["unigram"].levels[0]
+    best_guess = int(single.keys[single.counts.argmax()])
     always = torch.cat([true == best_guess for true in rows])
     found["unigram"] = _score(torch.cat(costs["unigram"]), mask, always)
     for name in ("bigram", "trigram"):

@@ -48,9 +48,10 @@ def kept(recipe: Recipe, work: Path) -> dict[int, PreTrainedModel]:
     return found
 
 
-def write_manifest(models: Path, descriptions: Mapping[str, str]) -> None:
-    """Record size and SHA-256 of every file that loading reads, for `atlaskit.data.verify`."""
-    manifest = {}
+def record(models: Path, descriptions: Mapping[str, str]) -> None:
+    """Put size and SHA-256 of every file that loading reads into the manifest, for `atlaskit.data.verify`."""
+    path = models / "manifest.json"
+    manifest = json.loads(path.read_text()) if path.exists() else {}
     for name, description in descriptions.items():
         files = sorted(f for f in (models / name).iterdir() if f.is_file() and f.name not in _NOT_LOADED)
         manifest[name] = {
@@ -59,4 +60,4 @@ def write_manifest(models: Path, descriptions: Mapping[str, str]) -> None:
                 f.name: {"size": f.stat().st_size, "sha256": hashlib.sha256(f.read_bytes()).hexdigest()} for f in files
             },
         }
-    (models / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    path.write_text(json.dumps(manifest, indent=1) + "\n")
