@@ -7,20 +7,27 @@ ratio is the minimum of one over the minimum of the other. Peaks of memory are e
 """
 
 import argparse
+import contextlib
 import gc
+import io
 import json
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from atlaskit import measure, models
 
@@ -51,8 +58,12 @@ def main() -> None:
         return
     threads = f"{torch.get_num_threads()} threads"
     print(f"{platform.machine()}, {threads}, torch {torch.__version__}, transformers {transformers.__version__}")
-    for n in asked.tokens:
+    for n in asked.tokens or ():
         print_times(n, asked.repeats)
+    if find_spec("fractal_attention_analysis"):
+        print_faa()
+    else:
+        print("\npip install fractal-attention-analysis seaborn to compare with it")
     if asked.memory:
         print_peaks(asked.memory)
 
@@ -71,6 +82,30 @@ def print_times(n: int, repeats: int) -> None:
     for way, taken in seconds.items():
         ratio = min(taken) / min(seconds["bare forward"])
         print(f"{way:40} {min(taken):8.3f} {statistics.median(taken):8.3f} {ratio:7.2f}")
+
+
+def print_faa(n: int = 128, heads: int = 3) -> None:
+    """All heads of one text: a survey, and FAA's `analyze`, which looks at one head a call (a few are timed)."""
+    from fractal_attention_analysis import FractalAttentionAnalyzer
+
+    model = gpt2_small(n)
+    words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCABULARY)}, unk_token="w0"))
+    words.pre_tokenizer = Whitespace()
+    ids = text(n)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        model.net.save_pretrained(folder)
+        PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=n, pad_token="w0").save_pretrained(folder)
+        rival = FractalAttentionAnalyzer(folder)
+        sentence = " ".join(f"w{i}" for i in ids)
+        ways: dict[str, Callable[[], object]] = {
+            "survey": lambda: survey(model, ids),
+            "analyze": lambda: [rival.analyze(sentence, layer_idx=0, head_idx=head) for head in range(heads)],
+        }
+        seconds = take_turns(ways, repeats=3)
+    n_head = sum(site.n_head for site in model.sites)
+    ours, theirs = min(seconds["survey"]), min(seconds["analyze"]) / heads * n_head
+    print(f"\n{n} tokens, all {n_head} heads: survey {ours:.2f} s, fractal-attention-analysis {theirs:.1f} s "
+          f"({heads} heads timed), {theirs / ours:.0f} times")  # fmt: skip
 
 
 def print_peaks(lengths: list[int]) -> None:

@@ -1,11 +1,16 @@
 """Borders of a survey: documents, scores, interruption."""
 
 import functools
+import sys
 
+import families
 import pytest
 import torch
+from tqdm.auto import tqdm
+from transformers.masking_utils import eager_mask
 
 from atlaskit import measure, models
+from atlaskit.models import hook
 
 TEXTS = ["cat dew elm fig gum cat dew elm", "hay ink jam kit", "log map net oak pea rag sea"]
 
@@ -94,3 +99,39 @@ def test_documents_that_cannot_be_surveyed_are_named(model, texts, error, messag
 def test_a_kind_of_attention_that_the_model_lacks_is_refused(model):
     with pytest.raises(ValueError, match=r"planted has no cross attention; it has \['decoder'\]"):
         models.survey(model, TEXTS, {"entropy": measure.entropy}, kind="cross", progress=False)
+
+
+def test_progress_is_counted_in_tokens(model, monkeypatch):
+    """So that speed and remaining time are right for texts of unequal length."""
+    seen = []
+
+    class Bar(tqdm):
+        def __init__(self, **options):
+            seen.append(options["total"])
+            super().__init__(**options | {"disable": True})
+
+        def update(self, n=1):
+            seen.append(n)
+
+    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "tqdm", Bar)
+    models.survey(model, TEXTS, {"entropy": measure.entropy})
+    assert seen == [19, 8, 4, 7]
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "bert", "t5", "gpt_oss"])
+def test_no_mask_is_ever_larger_than_a_tile(family, monkeypatch):
+    """A whole mask would grow with the square of the length."""
+    model = models.wrap(families.tiny(family), name=family)
+    tall = []
+
+    def short_mask(*, q_length, **rest):
+        tall.append(q_length)
+        return eager_mask(q_length=q_length, **rest)
+
+    monkeypatch.setattr(hook, "eager_mask", short_mask)
+    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "CACHE", 4 * 4 * 96 * 7)  # seven rows of four heads
+    ids = torch.randint(4, 96, (96,), generator=torch.Generator().manual_seed(0)).tolist()
+    document = (ids, ids) if model.is_encoder_decoder else ids
+    kind = "decoder" if model.is_encoder_decoder else None
+    models.survey(model, [document], {"entropy": measure.entropy}, kind=kind, progress=False)
+    assert max(tall) <= 7
