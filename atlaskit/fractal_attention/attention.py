@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
@@ -18,7 +17,7 @@ from .gather import gather_attention
 from .lag import lag_attention
 from .masked import masked_attention
 from .patterns import Pattern, dense, sliding
-from .reach import block_density, lags
+from .reach import lags
 from .softmax import merge
 
 Kernel: TypeAlias = Literal["auto", "masked", "lag", "hybrid", "block", "gather", "flex"]
@@ -27,11 +26,14 @@ Part: TypeAlias = tuple[Tensor, Tensor]
 FEW_QUERIES = 4
 """Up to so many queries read a gathered table: decoding."""
 
-DENSE_KEYS_PER_LAG = 24
-"""One shifted lag costs about as much as this many keys of a dense row (measured, two cores of a CPU)."""
+MASKED_KEYS_PER_LAG = 8
+"""One shifted lag costs about as much as this many keys of a masked dense row (measured, two cores of a CPU)."""
+
+BAND_LAGS = 30
+"""A band of w near distances, by blocks, costs about as much as this many lags and w/4 more (measured likewise)."""
 
 MASKED_LONGEST = 4096
-"""Longest text for which n^2 scores are held: 64 MiB a head and document in float32, in the worst case."""
+"""Longest text for which n^2 scores are held: 64 MiB a head and document in float32."""
 
 CELL_BLOCK = 16
 """Block in which a token-level pattern that is no set of distances is computed."""
@@ -79,22 +81,20 @@ def attend(
 def choose(pattern: Pattern, *, n_query: int, n_key: int, causal: bool = True) -> Kernel:
     """The kernel for a pattern at a size, by what was cheapest on a CPU.
 
-    masked: short texts, and sets so large that nothing is gained; n^2. lag: few distances; n |lags|. hybrid: a band
-    of near distances by blocks, the others by lags, one softmax over both. block: whole blocks, or blocks of 16 with
-    the other cells closed; n times keys. gather: few queries; the pattern's keys a token. flex is never chosen.
+    masked: very short texts, and sets so large that nothing is gained; n^2. lag: few distances; n |lags|. hybrid: a
+    band of near distances by blocks, the others by lags, one softmax over both. block: whole blocks, or small
+    ones with the other cells closed; n times keys. gather: few queries; the pattern's keys a token. Never flex.
     """
     if n_query < n_key and n_query <= FEW_QUERIES:
         return "gather"
     if pattern.coarse is not None:
-        count = math.ceil(n_key / pattern.block)
-        sparse = count > 4 and block_density(pattern.coarse, count, size=1, causal=causal) < 0.5
-        return "block" if sparse or n_key > MASKED_LONGEST else "masked"
+        return "block" if n_key > 2 * pattern.block else "masked"
     if pattern.lag_set is None:
-        return "masked" if n_key <= 256 else "block"
+        return "block" if n_key > 4 * CELL_BLOCK else "masked"
     near, far = _band(pattern, n_key, causal)
-    cost = len(far) + 2 * near // 3  # a band by blocks costs about two thirds of its distances by lags
-    if cost * DENSE_KEYS_PER_LAG <= n_key:
-        return "hybrid" if near else "lag"
+    by_lags, by_band = near + len(far), BAND_LAGS + near // 4 + len(far)
+    if min(by_lags, by_band) * MASKED_KEYS_PER_LAG <= n_key:
+        return "hybrid" if near and by_band < by_lags else "lag"
     return "masked" if n_key <= MASKED_LONGEST else "block"
 
 
@@ -174,7 +174,7 @@ def _one_pattern(
     shared: dict[str, Any] = {"scale": scale, "key_mask": key_mask, "dropout": dropout}
     whole: dict[str, Any] = {"pattern": pattern, "causal": causal, "bias": bias, "seed": seed, **shared}
     if kernel == "masked":
-        return masked_attention(q, k, v, **whole)[0]
+        return masked_attention(q, k, v, **whole)
     if kernel == "gather":
         return gather_attention(q, k, v, **whole)[0]
     if kernel == "block":
@@ -183,12 +183,13 @@ def _one_pattern(
     near, far = _band(pattern, n_key, causal) if kernel == "hybrid" else (0, lags(pattern, n_key, causal=causal))
     parts = []
     if near:
-        size = max(16, 1 << (near - 1).bit_length())
+        # with blocks up to 64, two blocks a row hold the band; larger blocks waste more than a third one costs
+        size = min(64, max(CELL_BLOCK, 1 << (near - 2).bit_length()))
         parts.append(block_attention(q, k, v, size=size, **whole | {"pattern": sliding(near)}))
     if len(far):
         added = None if bias is None else _bias_of_lags(bias, far.to(q.device), n_query, n_key)
         parts.append(lag_attention(q, k, v, lags=tuple(far.tolist()), bias=added, seed=seed + 1, **shared))
-    return parts[0][0] if len(parts) == 1 else merge(parts)[0]
+    return parts[0][0] if len(parts) == 1 else merge(parts)
 
 
 def _band(pattern: Pattern, n: int, causal: bool) -> tuple[int, Int[Tensor, " step"]]:

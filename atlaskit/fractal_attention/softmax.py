@@ -17,11 +17,15 @@ def normalise(scores: Float[Tensor, "*size key"]) -> tuple[Float[Tensor, "*size 
 
 def merge(
     parts: list[tuple[Float[Tensor, "doc head query d_value"], Float[Tensor, "doc head query"]]],
-) -> tuple[Float[Tensor, "doc head query d_value"], Float[Tensor, "doc head query"]]:
+) -> Float[Tensor, "doc head query d_value"]:
     """One softmax over disjoint parts, from each part's output and log-sum-exp; exact, gradients too."""
-    weights, lse = normalise(torch.stack([lse for _, lse in parts], -1))
-    outputs = torch.stack([output for output, _ in parts], -1)
-    return (outputs * weights[..., None, :]).sum(-1), lse
+    lse = torch.stack([lse for _, lse in parts])
+    nothing = (lse == -torch.inf).all(0)  # then every output is 0, and so is their sum whatever the weights
+    weights = lse.masked_fill(nothing, 0.0).softmax(0)[..., None]
+    merged = parts[0][0] * weights[0]
+    for (output, _), weight in zip(parts[1:], weights[1:], strict=True):
+        merged = merged + output * weight
+    return merged
 
 
 def kept(like: Float[Tensor, "*size"], rate: float, seed: int) -> Float[Tensor, "*size"]:

@@ -133,10 +133,7 @@ def test_unified_attention_blends_its_parts():
     t = torch.tensor([0.3], dtype=torch.float64)
     q, k, v = layer._split(x, x, x)
     weights = torch.softmax(layer.logits + 0.3 * layer.slopes, -1)
-    z = sum(
-        weights[:, number, None, None] * part.read(q, k, v, t=t[0])
-        for number, part in enumerate(layer.parts)
-    )
+    z = sum(weights[:, number, None, None] * part.read(q, k, v, t=t[0]) for number, part in enumerate(layer.parts))
     torch.testing.assert_close(layer(x, t=t), layer.to_out(z.transpose(1, 2).flatten(2)), rtol=0, atol=1e-12)
     assert reach.diameter(layer.pattern, 64) <= 2  # what its Cantor part reaches, the union does
 
