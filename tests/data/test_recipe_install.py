@@ -68,9 +68,17 @@ def test_what_is_loaded_is_what_was_trained_to_half_precision(installed, name):
 @pytest.mark.parametrize("name", ["mini-causal", "mini-masked", "mini-steps"])
 def test_a_card_has_its_sections_and_no_hole(installed, name):
     page = (installed[0] / name / "README.md").read_text()
-    for heading in ("## Text", "## Training", "## How well it predicts", "## What its heads do", "## What it says"):
+    for heading in (
+        "## Text",
+        "## Training",
+        "## How well it predicts",
+        "## What its heads do",
+        "## What the training was to reach",
+    ):
         assert heading in page
     assert "must not be used for" in page
+    # After two steps no head looks anywhere, and the card has to say so.
+    assert "on the previous token | **not reached** |" in page
     assert "interpolated Kneser–Ney" in page
     assert all(source.licence in page for source in packages.SOURCES if source.text)
     measured = page.partition("## What it says")[0]  # an untrained model says anything

@@ -29,7 +29,7 @@ class Findings:
 def card(recipe: Recipe, found: Findings, versions: Mapping[str, str]) -> str:
     """The README.md of a model's folder."""
     parts = [_head(recipe, found), _data(found, versions), _training(recipe, found), _loss(recipe, found)]
-    parts += [_roles(found), _samples(recipe, found), LIMITS]
+    parts += [_roles(found), _reached(found), _samples(recipe, found), LIMITS]
     return "\n\n".join(parts) + "\n"
 
 
@@ -37,7 +37,7 @@ def steps_card(recipe: Recipe, found: Mapping[int, Findings], versions: Mapping[
     """The README.md of a series of checkpoints of one training."""
     last = found[max(found)]
     parts = [_head(recipe, last), _series(recipe, found), _data(last, versions), _training(recipe, last)]
-    parts += [_loss(recipe, last), _roles(last), _samples(recipe, last), LIMITS]
+    parts += [_loss(recipe, last), _roles(last), _reached(last), _samples(recipe, last), LIMITS]
     return "\n\n".join(parts) + "\n"
 
 
@@ -54,9 +54,9 @@ def _series(recipe: Recipe, found: Mapping[int, Findings]) -> str:
     null = [(chance[n].null_low + chance[n].null_high) / 2 for n in ("previous token", INDUCTION, "first token")]
     return f"""## The checkpoints
 
-The same training at {len(found)} moments, so that heads can be seen coming into being. Loss on the test text in nats;
-the largest share of attention that any head puts on the previous token, on the induction target (random tokens said
-twice) and on the first token; and by how much the loss is lower in the second half of random tokens said twice.
+The same training at {len(found)} moments, so that one can see what forms and what does not. Loss on the test text in
+nats; the largest share of attention that any head puts on the previous token, on the induction target (random tokens
+said twice) and on the first token; and by how much the loss is lower in the second half of random tokens said twice.
 
 | name | test loss | previous token | induction | first token | copying gain |
 |---|---|---|---|---|---|
@@ -177,6 +177,32 @@ its attention evenly.
 | attends to | head | share of attention | an ignorant head | texts |
 |---|---|---|---|---|
 {rows}{copied}"""
+
+
+def _reached(found: Findings) -> str:
+    """The aims of the bundled models, each with whether the numbers above meet it."""
+    mass = {role.name: role.mass.value for role in found.roles}
+    loss = {name: score.loss for name, score in found.scores.items()}
+    aims = [("a head with more than half of its attention on the previous token", mass["previous token"] > 0.5)]
+    if found.copying is not None:
+        aims += [
+            ("a head with more than 0.3 of its attention on the induction target", mass[INDUCTION] > 0.3),
+            (
+                "random tokens said twice at least 1 nat cheaper the second time",
+                found.copying[0] - found.copying[1] >= 1,
+            ),
+            ("a loss at least 0.1 nats below the trigram's", loss["trigram"] - loss["model"] >= 0.1),
+        ]
+    else:
+        aims.append(
+            ("hidden words guessed at least 1 nat better than by a unigram", loss["unigram"] - loss["model"] >= 1)
+        )
+    rows = "\n".join(f"| {aim} | {'reached' if met else '**not reached**'} |" for aim, met in aims)
+    return f"""## What the training was to reach
+
+| aim | |
+|---|---|
+{rows}"""
 
 
 def _samples(recipe: Recipe, found: Findings) -> str:
