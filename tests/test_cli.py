@@ -129,7 +129,9 @@ def test_info_names_versions_device_and_every_model_at_hand():
 def test_ctrl_c_keeps_what_had_finished_and_still_writes_the_report(tmp_path):
     write(tmp_path / "notebooks", "first", "", FIRST.format(name="first"))
     write(tmp_path / "notebooks", "second", "", "import pathlib, time\npathlib.Path('started').touch()\ntime.sleep(99)")
-    program = "from atlaskit.cli import main; main()"
+    # Some CI shells start their children with SIGINT ignored; a person's does not.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    program += "from atlaskit.cli import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", program, "run"],
         cwd=tmp_path,

@@ -151,6 +151,7 @@ def test_it_runs_with_its_own_parameters_and_records_findings(path, executed):
 @pytest.mark.story
 @EACH
 def test_it_runs_with_other_parameters(path, tmp_path):
+    assert path.stem in OTHERWISE, "write down one other set of parameters for this notebook"
     runs.execute(path, tmp_path, OTHERWISE[path.stem])
     check_execution(tmp_path / path.stem, runs.check_parameters(path, OTHERWISE[path.stem]))
 
