@@ -1,11 +1,21 @@
-"""What tests of several folders share: who runs beside whom, and each notebook executed once."""
+"""What tests of several folders share: no network, who runs beside whom, and each notebook executed once."""
 
+import os
 from functools import cache
 from pathlib import Path
 
+# Before transformers is imported: a test that asked the hub would wait for a network that it must not use.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import hypothesis
 import pytest
+import torch
 
 from atlaskit import runs
+
+torch.set_num_threads(1)  # one process a core (pytest -n 2); more threads would fight over them
+hypothesis.settings.register_profile("atlaskit", deadline=None)  # timings belong in benchmarks
+hypothesis.settings.load_profile("atlaskit")
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
