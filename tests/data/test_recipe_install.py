@@ -32,7 +32,7 @@ def shelf(tmp_path_factory):
         Recipe("mini-causal", "decoder", 1, 4, 32, plan),
         Recipe("mini-masked", "encoder", 1, 4, 32, plan),
     )
-    corpora = {kind: build.corpus(texts, kind) for kind in ("decoder", "encoder")}
+    corpora = {kind: build.corpus(texts, kind, work) for kind in ("decoder", "encoder")}
     trained = {r.name: build.fit(r, corpora[r.kind], work, compiled=False) for r in recipes}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(install, "MODELS", shelf)

@@ -34,13 +34,13 @@ def texts():
 
 @pytest.mark.parametrize("recipe", [DECODER, ENCODER], ids=["decoder", "encoder"])
 def test_the_loss_falls(recipe, texts, tmp_path):
-    _, curve = build.fit(recipe, build.corpus(texts, recipe.kind), tmp_path, compiled=False)
+    _, curve = build.fit(recipe, build.corpus(texts, recipe.kind, tmp_path), tmp_path, compiled=False)
     assert np.mean(curve.loss[-3:]) < np.mean(curve.loss[:3]) - 1
     assert curve.held_out[16] < curve.loss[0] - 1
 
 
 def test_a_killed_run_ends_in_the_same_bytes(texts, tmp_path, monkeypatch):
-    corpus = build.corpus(texts, "decoder")
+    corpus = build.corpus(texts, "decoder", tmp_path)
     build.fit(DECODER, corpus, tmp_path / "whole", compiled=False)
 
     whole_batches = build.batches
@@ -66,6 +66,13 @@ def test_a_killed_run_ends_in_the_same_bytes(texts, tmp_path, monkeypatch):
         assert whole.read_bytes() == parts.read_bytes(), file
 
 
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_training_that_goes_on_finds_the_ids_it_began_with(texts, tmp_path, kind):
+    first, again = (build.corpus(texts, kind, tmp_path) for _ in range(2))
+    assert first.tokenizer.get_vocab() == again.tokenizer.get_vocab()
+    assert torch.equal(first.train, again.train)
+
+
 def test_the_untrained_model_depends_on_the_seed_alone():
     torch.manual_seed(1)
     first = DECODER.build().state_dict()
@@ -88,8 +95,8 @@ def test_no_head_is_set_by_hand(recipe):
 
 
 @pytest.mark.parametrize("recipe", [DECODER, ENCODER], ids=["decoder", "encoder"])
-def test_comparison_counts_the_same_tokens_for_model_and_baselines(recipe, texts):
-    corpus = build.corpus(texts, recipe.kind)
+def test_comparison_counts_the_same_tokens_for_model_and_baselines(recipe, texts, tmp_path):
+    corpus = build.corpus(texts, recipe.kind, tmp_path)
     model = recipe.build().eval()
     batches, rows = build.test_batches(recipe, corpus)
     baselines = evaluate.tables(corpus.train, vocabulary=model.config.vocab_size)
@@ -108,8 +115,8 @@ def test_comparison_counts_the_same_tokens_for_model_and_baselines(recipe, texts
     assert scores["unigram"].loss == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_test_rows_cover_the_text_once(texts):
-    corpus = build.corpus(texts, "decoder")
+def test_test_rows_cover_the_text_once(texts, tmp_path):
+    corpus = build.corpus(texts, "decoder", tmp_path)
     _, rows = build.test_batches(DECODER, corpus)
     flat = torch.cat(rows).flatten()
     assert torch.equal(flat, corpus.test[: len(flat)])

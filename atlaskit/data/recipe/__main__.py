@@ -20,7 +20,7 @@ def main(work: Path, only: tuple[str, ...]) -> None:
     Can be killed at any time and started again. `accelerate launch -m atlaskit.data.recipe` uses several processes.
     """
     texts, versions = build.texts(work)
-    corpora = {kind: build.corpus(texts, kind) for kind in ("decoder", "encoder")}
+    corpora = {kind: build.corpus(texts, kind, work) for kind in ("decoder", "encoder")}
     # On a CPU core a compiled step takes little more than half the time.
     compiled = shutil.which("g++") is not None
     for recipe in RECIPES:

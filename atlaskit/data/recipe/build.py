@@ -31,10 +31,17 @@ class Corpus:
     test: Int[Tensor, " test_token"]
 
 
-def corpus(texts: dict[str, list[str]], kind: str) -> Corpus:
-    """The tokenizer for a kind of model, trained on the training texts, and all parts encoded."""
-    make = byte_pairs if kind == "decoder" else word_pieces
-    tokenizer = make(texts["train"], size=VOCABULARY[kind], context=CONTEXT)
+def corpus(texts: dict[str, list[str]], kind: str, work: Path) -> Corpus:
+    """All parts of the text in the ids of the tokenizer for a kind of model, which is trained once and kept in `work`.
+
+    Kept, because the WordPiece trainer numbers single letters in an order that changes from run to run: a training that
+    goes on after a kill, or is installed later, must find the ids it began with.
+    """
+    folder = work / f"tokenizer-{kind}"
+    if not folder.exists():
+        make = byte_pairs if kind == "decoder" else word_pieces
+        make(texts["train"], size=VOCABULARY[kind], context=CONTEXT).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     end = tokenizer.eos_token_id if kind == "decoder" else tokenizer.sep_token_id
     return Corpus(tokenizer, **{part: stream(texts[part], tokenizer, end=end) for part in texts})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from .evaluate import Score
 from .heads import INDUCTION, Role
@@ -115,22 +116,21 @@ were left out."""
 
 def _training(recipe: Recipe, found: Findings) -> str:
     plan = recipe.plan
-    mixture = (
+    rows = (
         f"Of each step's {ROWS} rows {RANDOM_ROWS} are random tokens, from alphabets small and large, that repeat with "
-        "a random\nperiod (their first round is not learned from), and one is text with a passage pasted again further "
-        "on: text alone may\nnot teach copying in a run this short."
+        "a random period (their first round is not learned from), and one is text with a passage pasted again further "
+        "on: text alone may not teach copying in a run this short."
         if recipe.kind == "decoder"
-        else f"{MASK_RATE:.0%} of the\ntokens are hidden. In one row of eight a passage is pasted again further on. "
-        "Every other step has rows a quarter as\nlong."
+        else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
+        "Every other step has rows a quarter as long."
     )
-    return f"""## Training
-
-{plan.steps:,} steps of {ROWS * CONTEXT:,} tokens ({found.tokens_seen / 1e6:.1f} million tokens seen). Muon for the
-matrices inside the layers, AdamW for the rest; peak rate {plan.learning_rate:g}, {plan.warmup} steps of warmup,
-{plan.hold} at the peak, then half a cosine; gradient norm clipped at {plan.clip:g}, no dropout, bfloat16. Position
-vectors start as sinusoids and are trained on; no head is set by hand. {mixture}
-
-![Loss over the training run](curve.svg)"""
+    run = (
+        f"{plan.steps:,} steps of {ROWS * CONTEXT:,} tokens ({found.tokens_seen / 1e6:.1f} million tokens seen). Muon "
+        f"for the matrices inside the layers, AdamW for the rest; peak rate {plan.learning_rate:g}, {plan.warmup} "
+        f"steps of warmup, {plan.hold} at the peak, then half a cosine; gradient norm clipped at {plan.clip:g}, no "
+        "dropout, bfloat16. Position vectors start as sinusoids and are trained on; no head is set by hand."
+    )
+    return "\n\n".join(["## Training", fill(run, 118), fill(rows, 118), "![Loss over the training run](curve.svg)"])
 
 
 def _loss(recipe: Recipe, found: Findings) -> str:

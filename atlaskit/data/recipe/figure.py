@@ -49,8 +49,9 @@ def loss_curve(curve: Curve, baselines: Mapping[str, float]) -> str:
     parts.append(f'<polyline points="{path(train)}" fill="none" stroke="{TRAIN}" stroke-width="1.5"/>')
     parts.append(f'<polyline points="{path(held_out)}" fill="none" stroke="{HELD_OUT}" stroke-width="2"/>')
     parts += [f'<circle cx="{x(s):.1f}" cy="{y(v):.1f}" r="2.5" fill="{HELD_OUT}"/>' for s, v in held_out]
-    parts.append(label(end + 6, y(held_out[-1][1]) + 4, f"held out {held_out[-1][1]:.2f}", colour=HELD_OUT))
-    parts.append(label(x(steps * 0.1), y(train[len(train) // 10][1]) - 10, "training mixture", colour=TRAIN))
+    # Named in a corner that a falling curve leaves empty.
+    names = ((TRAIN, "training mixture"), (HELD_OUT, f"held-out text {held_out[-1][1]:.2f}"))
+    parts += [label(end - 8, TOP + 16 + 16 * i, name, anchor="end", colour=c) for i, (c, name) in enumerate(names)]
     for step in (0, steps // 2, steps):
         parts.append(label(x(step), HEIGHT - BOTTOM + 18, f"{step:,}", anchor="middle"))
     parts.append(label((LEFT + end) / 2, HEIGHT - 6, "optimizer step", anchor="middle"))

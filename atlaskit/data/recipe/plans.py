@@ -85,8 +85,8 @@ _BUILD: dict[str, Callable[[Recipe], PreTrainedModel]] = {"decoder": _decoder, "
 def _start_positions(words: torch.Tensor, positions: torch.Tensor, heads: int) -> None:
     """Sinusoids (Vaswani et al. 2017) in the first d_head dimensions of the stream, words in the others.
 
-    Both are trained on, and no head is set: where it looks, each has to learn. From the usual random positions
-    5 million tokens left every head without any sense of place, since words drown them.
+    Both are trained on, and no head is set: where it looks, each has to learn. In waves the step to a neighbour is one
+    rotation for all places, where random positions have to be learned pair by pair.
     """
     n, size = positions.shape[0], positions.shape[1] // heads
     words.mul_(2.5)[:, :size] = 0

@@ -26,8 +26,8 @@ PROMPTS = {
     ),
 }
 DESCRIPTIONS = {
-    "mini-causal": "a small GPT-2 decoder with previous-token and induction heads, trained by atlaskit",
-    "mini-masked": "a small BERT encoder with its masked-language-model head, trained by atlaskit",
+    "mini-causal": "a small GPT-2 decoder trained by atlaskit; its card says what its heads do",
+    "mini-masked": "a small BERT encoder with its masked-language-model head, trained by atlaskit; see its card",
 }
 
 
