@@ -158,7 +158,7 @@ def _standing_in() -> Iterator[None]:
 
 
 def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **extra: Any
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | LazyMask | None, **extra: Any
 ) -> tuple[Tensor, Tensor | None]:
     listener, eager = _listener.get(), _eager_of(module)
     if listener is None:  # another thread's model
