@@ -93,7 +93,8 @@ LATENT = {"num_key_value_heads": HEADS, "head_dim": 4}
 
 INDEXED = {
     "indexer_n_heads": 2, "indexer_kv_heads": 1, "indexer_head_dim": 8, "indexer_budget": 8,
-    "indexer_compress_ratio": 2, "ple_embed_dim": 32, "ngram_vocab_size_base": 97, "output_gate_type": "sigmoid", "hc_lowrank": 8,
+    "indexer_compress_ratio": 2, "ple_embed_dim": 32, "ngram_vocab_size_base": 97, "output_gate_type": "sigmoid",
+    "hc_lowrank": 8,
 }  # fmt: skip
 
 EXCEPTIONS: dict[str, dict[str, Any]] = {
