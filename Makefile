@@ -25,7 +25,7 @@ run: $(VENV)/installed-models
 
 # One BLAS thread for each of the two workers; a kernel or a browser stays on the worker that started it.
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not sweep and not benchmark"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not sweep"
 
 lab: $(VENV)/installed-models
 	$(BIN)/jupyter lab notebooks
@@ -37,11 +37,12 @@ lint: $(VENV)/installed-dev
 
 # Timings are printed, never asserted; alone, so that nothing disturbs them.
 benchmark: $(VENV)/installed-dev
-	$(BIN)/pytest tests/benchmarks -m benchmark -s
+	for bench in tests/benchmarks/bench_*.py; do $(BIN)/python "$$bench"; done
 
 # Every architecture that transformers knows; half an hour.
 sweep: $(VENV)/installed-dev
 	$(BIN)/pytest -m sweep
+	$(BIN)/python tests/shared/support.py
 
 # Trains the bundled models again from their recipe.
 models: $(VENV)/installed-dev
