@@ -20,6 +20,7 @@ hypothesis.settings.load_profile("atlaskit")
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items):
     """Under pytest-xdist, tests that share a kernel's work or a browser stay together on one worker."""
     for item in items:
