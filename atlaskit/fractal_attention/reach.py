@@ -20,8 +20,16 @@ def lags(pattern: Pattern, n: int, *, causal: bool = True) -> Int[Tensor, " step
     """The distances query - key that the pattern reads among n tokens, negative ones too where it is not causal."""
     if pattern.lag_set is None:
         raise ValueError(f"{pattern.name} depends on more than the distance; it has no set of lags. Use `support`.")
-    back = pattern.lag_set(n)
+    # up to the next power of two, kept: while decoding n grows by one at every token
+    known = _lags_below(pattern, 1 << (n - 1).bit_length())
+    back = known[: int(torch.searchsorted(known, n))]
     return back if causal else torch.cat([-back.flip(0)[:-1], back])
+
+
+@lru_cache(maxsize=64)
+def _lags_below(pattern: Pattern, n: int) -> Int[Tensor, " step"]:
+    assert pattern.lag_set is not None
+    return pattern.lag_set(n)
 
 
 def reads(
@@ -53,6 +61,12 @@ def rows_of_keys(
         keys = torch.arange(first, n)[:, None] - lags(pattern, n, causal=causal).flip(0)
         inside = (keys >= 0) & (keys < n)
         return keys[inside], inside.sum(1)
+    if pattern.coarse is not None and causal and first == n - 1:  # a decoded token: its blocks change every so often
+        row = first // pattern.block
+        read, _ = rows_of_keys(pattern.coarse, row + 1, first=row)
+        keys = (read[:, None] * pattern.block + torch.arange(pattern.block)).flatten()
+        keys = keys[keys < n]
+        return keys, torch.tensor([len(keys)])
     found = [(rows.nonzero()[:, 1], rows.sum(1)) for rows in _tiles(pattern, n, first, causal)]
     return torch.cat([keys for keys, _ in found]), torch.cat([counts for _, counts in found])
 
