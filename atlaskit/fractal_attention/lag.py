@@ -138,4 +138,6 @@ class _LagAttention(torch.autograd.Function):
         if bias is not None and ctx.needs_input_grad[3]:
             over_docs = grad_scores.sum(1).flatten(1, 2).movedim(0, 1)  # [head, lag, query]
             grad_bias = over_docs.sum(-1, keepdim=True) if bias.shape[-1] == 1 else over_docs
+        if grouped.shape[2] == 1:  # a sum over one head would be a copy
+            return grad_q.flatten(1, 2), grad_k.squeeze(2), grad_v.squeeze(2), grad_bias, None
         return grad_q.flatten(1, 2), grad_k.sum(2), grad_v.sum(2), grad_bias, None
