@@ -92,6 +92,21 @@ class Capture:
     source: Tokens
     layers: tuple[LayerAttention, ...]
 
+    def pattern(self, layer: int, head: int, *, kind: Kind | None = None) -> Float[Tensor, "query key"]:
+        """The pattern of one head, such as 3.7; `kind` chooses among the attentions of an encoder–decoder.
+
+        Raises IndexError, with what there is, for a layer or head out of range. Nothing is counted from the end.
+        """
+        kind = kind or self.layers[0].kind
+        heads = {one.layer: one.pattern for one in self.layers if one.kind == kind}
+        if layer not in heads:
+            raise IndexError(f"{self.model} has no {kind} layer {layer}; it has layers {sorted(heads)}")
+        if not 0 <= head < len(heads[layer]):
+            raise IndexError(
+                f"layer {layer} of {self.model} has no head {head}; it has heads 0 to {len(heads[layer]) - 1}"
+            )
+        return heads[layer][head]
+
 
 @dataclass(frozen=True, eq=False)
 class Survey:

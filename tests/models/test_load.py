@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertTokenizerFast
 
-from atlaskit import measure, models
+from atlaskit import models
 
 
 @pytest.fixture
@@ -148,9 +148,17 @@ def test_no_code_from_the_folder_is_run(folder):
     assert not marker.exists()
 
 
-def test_a_layer_or_head_out_of_range_is_pythons_own_error(folder):
+@pytest.mark.parametrize(
+    ("layer", "head", "message"),
+    [
+        (2, 0, r"has no encoder layer 2; it has layers \[0, 1\]"),
+        (-1, 0, "has no encoder layer -1"),
+        (1, 4, "layer 1 of .* has no head 4; it has heads 0 to 3"),
+        (1, -1, "has no head -1"),
+    ],
+)
+def test_a_layer_or_head_out_of_range_is_told_what_there_is(folder, layer, head, message):
     seen = models.capture(models.load(folder, device="cpu"), "the cat sat")
-    with pytest.raises(IndexError):
-        seen.layers[2]
-    with pytest.raises(IndexError):
-        measure.entropy(seen.layers[0].pattern, seen.layers[0].support)[4]
+    with pytest.raises(IndexError, match=message):
+        seen.pattern(layer, head)
+    assert torch.equal(seen.pattern(1, 3), seen.layers[1].pattern[3])
