@@ -80,7 +80,7 @@ def divergence(
     entropies = torch.special.entr(rows).sum(-1).mean(-1)
     # one head against all others at a time: all pairs at once would hold head × head × query × key numbers
     mixed = torch.stack([torch.special.entr((rows + one) / 2).sum(-1).mean(-1) for one in rows])
-    return (mixed - (entropies + entropies[:, None]) / 2).clamp(min=0) / torch.log(torch.tensor(2.0))
+    return (mixed - (entropies + entropies[:, None]) / 2).clamp(min=0) / LN2
 
 
 def _has_choice(support: Bool[Tensor, "query key"]) -> Bool[Tensor, " query"]:

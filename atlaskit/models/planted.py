@@ -50,7 +50,7 @@ def planted() -> Model:
     """A two-layer, five-head GPT-2 over 64 words whose heads are `PLANTED`; texts are words between spaces.
 
     The previous-token head falls back to the first token at position 0, and the induction head is uniform where the
-    query's word has not occurred before.
+    query's word has not occurred before, but for the first position, which it passes over.
     """
     config = GPT2Config(
         vocab_size=WIDTH, n_positions=WIDTH, n_embd=5 * WIDTH, n_layer=2, n_head=5, n_inner=1,
@@ -76,7 +76,8 @@ def planted() -> Model:
         _attend(first, 2, query=(POSITION, one), key=(POSITION, one))
 
         _attend(second, 0, query=(TOKEN, one), key=(BEFORE, one))
-        # At position 0 the previous-token head could only copy that token itself: take this false match back.
+        # At position 0 the previous-token head could only copy that token itself: take this false match back. Keys are
+        # linear, so what takes it back for one word puts position 0 below all other keys for the rest.
         _attend(second, 0, key=(POSITION, -one[:1].T.expand(WIDTH, WIDTH)))
         _write(second, 0, value=(TOKEN, one), to=PREDICTION)
 
