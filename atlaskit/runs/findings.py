@@ -57,6 +57,10 @@ class Run:
         encode(finding, f"finding {name!r}")  # refuse here, at the line that caused it, not at the end
         self.findings[name] = finding
 
+    def conclusions(self, null: str) -> str:
+        """A line for each finding; Estimates say on which side of `null` they lie, such as "ignorance"."""
+        return "\n".join(f"{name}: {_told(found, null)}" for name, found in self.findings.items())
+
     def save(self, folder: Path | str | None = None) -> Path:
         """Write run.json and return its path.
 
@@ -86,3 +90,13 @@ class Run:
             model_hash=content["model_hash"],
             versions=content["versions"],
         )
+
+
+def _told(found: Estimate | Json, null: str) -> str:
+    if isinstance(found, Estimate):
+        side = "above" if found.low > found.null_high else "below" if found.high < found.null_low else "not apart from"
+        value = f"{found.value:.3g} {found.unit} [{found.low:.3g}, {found.high:.3g}]"
+        return f"{value}, {side} {null} [{found.null_low:.3g}, {found.null_high:.3g}]; n = {found.n}"
+    if isinstance(found, list):
+        return " to ".join(_told(one, null) for one in found)
+    return f"{found:.3g}" if isinstance(found, float) else str(found)

@@ -110,3 +110,16 @@ def test_a_broken_file_is_named(tmp_path):
     (tmp_path / "run.json").write_text('{"notebook": "a"')
     with pytest.raises(ValueError, match=r"run\.json is not whole JSON .*; delete it and run the notebook again"):
         Run.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "side"), [(2.0, 3.0, "above"), (-1.0, -0.5, "below"), (0.5, 3.0, "not apart from")]
+)
+def test_conclusions_say_on_which_side_of_its_null_a_finding_lies(low, high, side):
+    run = Run("n", {})
+    run.find("bits", Estimate((low + high) / 2, low, high, 0.0, 1.0, "bits", 7))
+    run.find("range", [0.25, 1.0])
+    run.find("word", "none")
+    first, second, third = run.conclusions("ignorance").splitlines()
+    assert f"{side} ignorance [0, 1]; n = 7" in first
+    assert (second, third) == ("range: 0.25 to 1", "word: none")
