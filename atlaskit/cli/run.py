@@ -1,26 +1,18 @@
-"""The command line: a thin door over `runs`, and one of the three places where rooms meet."""
+"""`atlaskit run`: notebooks, executed headless."""
 
 from __future__ import annotations
 
 import difflib
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
 from atlaskit import runs
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="atlaskit")
-def main() -> None:
-    """See what attention does inside a transformer, and whether it beats chance."""
-
-
-@main.command()
+@click.command()
 @click.argument("names", nargs=-1)
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter; may be repeated.")
 @click.option("--model", help="Short for -p model MODEL: a bundled name, a folder, or a hub id.")
@@ -46,21 +38,6 @@ def run(context: click.Context, /, names: tuple[str, ...], given: tuple[tuple[st
         code = 130
     click.echo(f"report: {runs.report(options['out']).resolve()}")
     context.exit(code)
-
-
-@main.command()
-def info() -> None:
-    """Print versions, the device, and the models that need no network."""
-    from atlaskit import models  # here, because it brings all of transformers
-
-    for name, version in runs.versions().items():
-        click.echo(f"{name:14}{version}")
-    click.echo(f"{'platform':14}{platform.platform()}")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
-    click.echo(f"{'device':14}{device}")
-    click.echo("models that need no network")
-    for name, what in models.available().items():
-        click.echo(f"  {name:18}{what}")
 
 
 def _choose(folder: Path, names: Sequence[str]) -> list[Path]:

@@ -1,0 +1,18 @@
+"""The command line: a thin door over the rooms, and one of the places where they meet. A file holds one command."""
+
+from __future__ import annotations
+
+import click
+
+from .info import info
+from .run import run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="atlaskit")
+def main() -> None:
+    """See what attention does inside a transformer, and whether it beats chance."""
+
+
+main.add_command(run)
+main.add_command(info)
