@@ -30,13 +30,13 @@ ROOMS = {
     "training": {"atlaskit.records", "accelerate", "jaxtyping", "safetensors", "torch", "tqdm", "transformers"},
     "show": {"atlaskit.records", "IPython", "bokeh", "ipywidgets", "jaxtyping", "jupyter_bokeh", "numpy", "torch"},
     "runs": {"atlaskit.records", "jinja2", "jupyter_client", "latex2mathml", "nbclient", "nbconvert", "nbformat"}
-    | {"papermill"},
+    | {"jaxtyping", "numpy", "papermill", "pyarrow", "torch"},
 }
 FLOOR_3 = {"cli", "compat", "data/recipe"}
 WIDGETS = {"ipywidgets", "jupyter_bokeh"}
 
 AXES = set("doc layer head query key point dim rank draw size step d_head d_model kv_head d_value token".split()) | set(
-    "batch length row column pair box block series order interval knot twin other vocab axes".split()
+    "batch length row column pair box block series order interval knot twin other vocab axes role word".split()
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -122,7 +122,8 @@ def test_what_the_package_imports_is_declared_in_pyproject():
     """By us, or by something that we declare: nbformat comes with papermill."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    ours = {Requirement(line).name for line in project["dependencies"] + extras["models"] + extras["train"]}
+    optional = extras["models"] + extras["train"] + extras["parquet"]
+    ours = {Requirement(line).name for line in project["dependencies"] + optional}
     theirs = {Requirement(need).name for name in ours for need in metadata.requires(name) or []}
     declared = {canonicalize_name(name) for name in ours | theirs}
     providers = metadata.packages_distributions()
@@ -213,18 +214,21 @@ def test_a_room_shows_exactly_its_public_names(room):
 
 
 PUBLIC = {
-    "data": "BUNDLED path texts verify",
+    "data": """
+        BUNDLED CONTROL Pair pairs path read_crows_pairs read_pairs read_stereoset select_pairs texts verify
+    """,
     "fractal_attention": """
         CantorDepthBias CantorSetAttention DragonBias DragonCurveAttention FractalConfig FractalSelfAttention
         HilbertCurveAttention JuliaSetAttention KochAttention KochBias LagBias MandelbrotAttention
         NumericalStability PATTERNS Pattern PatternBias PotentialBias SierpinskiAttention UnifiedFractalAttention
-        attend bigbird block_attention block_density block_mask blocked blocks cantor cantor_literal choose coverage
+        attend attention_weights bigbird block_attention block_density block_mask blocked blocks cantor cantor_literal choose coverage
         dense density diameter dilated dragon_lags dragon_window flex_block_attention from_spec gather_attention
         green_potential hilbert_window hops_needed keys_per_query koch lag_attention lags layer_patterns log_lags
         masked_attention moser random_lags sierpinski sierpinski_disjoint sliding strided support ternary_lags union
         use_fractal_attention use_library_attention
     """,
     "measure": """
+        REPEAT_ROLES Role Roles TEXT_ROLES find_roles nearby random_repeats role_scores same_sentence same_stretch
         Boxes Chance Neighbours PairKinds ScaleCurve Selector Spectrum SplitHalf Writes adjusted
         bootstrap_covariances causal chordal_distance coarse_grain column_marginal concentration containment
         crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence effective_keys
@@ -239,7 +243,10 @@ PUBLIC = {
         vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
     """,
     "models": "Model PLANTED UNIFORM available capture fingerprint load planted survey untrained wrap write_weights",
-    "runs": "NotebookError Parameter Run check_parameters declared_parameters execute parse_parameters report versions",
+    "runs": """
+        Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters execute
+        export parse_parameters report rows versions
+    """,
     "show": """
         bind curve curve_columns draw head_columns head_grid heatmap heatmap_columns html interval_columns intervals
         load_notebook mosaic mosaic_columns source token_strip

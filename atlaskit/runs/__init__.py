@@ -9,3 +9,9 @@ from .parameters import check_parameters as check_parameters
 from .parameters import declared_parameters as declared_parameters
 from .parameters import parse_parameters as parse_parameters
 from .reporting import report as report
+from .result import Labelled as Labelled
+from .result import Result as Result
+from .result import Source as Source
+from .table import check_format as check_format
+from .table import export as export
+from .table import rows as rows

@@ -59,7 +59,12 @@ def decode(value: Json) -> Any:
 
 def write_json(path: Path, content: Json) -> None:
     """Sorted and indented, so that two runs can be compared line by line."""
-    write_whole(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_whole(path, dumps(content))
+
+
+def dumps(content: Json) -> str:
+    """The text of a JSON file: sorted, indented, strict."""
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Json:
@@ -70,12 +75,12 @@ def read_json(path: Path) -> Json:
         raise ValueError(f"{path} is not whole JSON ({error}); delete it and run the notebook again") from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write beside `path`, then rename: a reader, or a crash, never meets half a file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with beside.open("wb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
