@@ -242,7 +242,10 @@ PUBLIC = {
         spectrum spectrum_matched_cosines split_half surrogates svcca thinned toeplitz two_nn uniform
         vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
     """,
-    "models": "Model PLANTED UNIFORM available capture fingerprint load planted survey untrained wrap write_weights",
+    "models": """
+        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture fingerprint
+        intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
+    """,
     "runs": """
         Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters execute
         export parse_parameters report rows versions

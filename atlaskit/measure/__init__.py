@@ -1,5 +1,6 @@
 """Pure functions on tensors: patterns, supports, selectors, nulls, estimates."""
 
+from . import moments as moments
 from .boxes import Boxes as Boxes
 from .boxes import coarse_grain as coarse_grain
 from .dimension import ScaleCurve as ScaleCurve
@@ -53,6 +54,16 @@ from .pattern import entropy as entropy
 from .pattern import mass as mass
 from .pattern import max_weight as max_weight
 from .pattern import mean_distance as mean_distance
+from .roles import REPEAT_ROLES as REPEAT_ROLES
+from .roles import TEXT_ROLES as TEXT_ROLES
+from .roles import Role as Role
+from .roles import Roles as Roles
+from .roles import find_roles as find_roles
+from .roles import nearby as nearby
+from .roles import random_repeats as random_repeats
+from .roles import role_scores as role_scores
+from .roles import same_sentence as same_sentence
+from .roles import same_stretch as same_stretch
 from .roughness import detrended_fluctuation as detrended_fluctuation
 from .roughness import lacunarity as lacunarity
 from .scaling import level as level

@@ -52,21 +52,22 @@ def permutation_p(observed: Float[Tensor, "*head"], draws: Float[Tensor, "draw *
 
 
 def paired_p(
-    values: Float[Tensor, "doc *head"], null: Float[Tensor, "doc *head"], *, seed: int = 0
+    values: Float[Tensor, "doc *head"], null: Float[Tensor, "doc *head"], *, draws: int = DRAWS, seed: int = 0
 ) -> Float[Tensor, "*head"]:
     """Two-sided sign-flip p-value that values and null differ, document by document (Fisher 1935).
 
     If they do not, each document's difference is as likely to have the other sign. Documents where either is nan do
-    not take part in that head's test; a head with none is nan.
+    not take part in that head's test; a head with none is nan. No p is below 1 / `draws`: with many heads under false
+    discovery control, take more.
     """
     apart = (values - null).double()
     known = ~apart.isnan()
     generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(2, (DRAWS, len(apart)), generator=generator).to(apart) * 2 - 1
+    signs = torch.randint(2, (draws, len(apart)), generator=generator).to(apart) * 2 - 1
     apart = torch.where(known, apart, 0.0)
     flipped = torch.einsum("rd,d...->r...", signs, apart)
     as_far = flipped.abs() >= apart.sum(0).abs() * (1 - 1e-12)  # the sum in another order may differ in its last bit
-    return torch.where(known.any(0), (1 + as_far.sum(0)) / (1 + DRAWS), float("nan"))
+    return torch.where(known.any(0), (1 + as_far.sum(0)) / (1 + draws), float("nan"))
 
 
 def false_discovery(p: Float[Tensor, "*head"], rate: float = 0.05) -> Bool[Tensor, "*head"]:
