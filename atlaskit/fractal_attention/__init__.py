@@ -60,3 +60,4 @@ from .registration import layer_patterns as layer_patterns
 from .registration import use_fractal_attention as use_fractal_attention
 from .registration import use_library_attention as use_library_attention
 from .stability import NumericalStability as NumericalStability
+from .watching import attention_weights as attention_weights

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from . import curves
 from .patterns import Pattern
+from .reach import lags
 
 Tables = tuple[Tensor, ...]
 
@@ -76,9 +77,13 @@ class LagBias(PatternBias):
         super().__init__()
         if pattern.lag_set is None:
             raise ValueError(f"LagBias needs a pattern of distances; {pattern.name} is not one. Use another bias.")
-        self.distances: Tensor
-        self.register_buffer("distances", pattern.lag_set(longest + 1), persistent=False)
+        self.pattern, self.longest = pattern, longest
         self.by_lag = nn.Parameter(torch.zeros(n_head, len(self.distances)))
+
+    @property
+    def distances(self) -> Int[Tensor, " step"]:
+        """The distances that have a number, ascending. Not a buffer: loading would leave it unfilled."""
+        return lags(self.pattern, self.longest + 1)
 
     @override
     def tables(self) -> Tables:
@@ -86,8 +91,9 @@ class LagBias(PatternBias):
 
     @override
     def at_distance(self, tables: Tables, lag: Tensor) -> Tensor:
-        index = torch.searchsorted(self.distances, lag).clamp(max=len(self.distances) - 1)
-        known = self.distances[index] == lag
+        distances = self.distances.to(lag.device)
+        index = torch.searchsorted(distances, lag).clamp(max=len(distances) - 1)
+        known = distances[index] == lag
         return torch.where(known, tables[0][:, index], 0.0)
 
 

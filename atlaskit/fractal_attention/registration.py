@@ -7,18 +7,28 @@ library passes no mask at all and padding leaks in silence.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
+from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
+from transformers.utils.quantization_config import QuantizationConfigMixin
+from typing_extensions import override
 
 from .attention import attend
+from .bias import PatternBias
+from .extra_weights import WEIGHT, add_biases, remove_biases
 from .patterns import Pattern, from_spec
+from .watching import listen
 
 NAME = "atlaskit_fractal"
 """What `set_attn_implementation` calls it, and the config's key for the patterns."""
+
+BIAS = f"{NAME}_bias"
+"""The config's key for the kind of learnable bias."""
 
 LayerPatterns: TypeAlias = Pattern | Sequence[Pattern | Sequence[Pattern]]
 """One pattern for all, or one for each layer, or for each layer one for each head."""
@@ -29,12 +39,14 @@ CHANGES_SCORES = ("softcap", "s_aux", "position_bias")
 """Extras that models hand to their attention and that ours would have to honour."""
 
 
-def use_fractal_attention(model: Model, patterns: LayerPatterns) -> Model:
+def use_fractal_attention(model: Model, patterns: LayerPatterns, *, bias: str | None = None) -> Model:
     """Swaps the attention of every layer for its patterns, in place; weights stay. Also used to change patterns.
 
-    The config keeps them: `save_pretrained` writes them, and `from_pretrained` brings them back once this module is
-    imported. Without it, loading fails by name rather than giving a dense model's logits. Raises for models that do
-    not go through the library's attention interface, and for those with two texts.
+    `bias` gives each head a learnable one that starts at no preference ("lag", "dragon", "cantor_depth") or at the
+    fractal's own ("koch", "julia", "mandelbrot"): new weights in each attention module, where optimizers find them.
+    The config keeps all this: `save_pretrained` writes it, and a plain `from_pretrained` brings patterns and biases
+    back once this module is imported. Without it, loading fails by name rather than giving a dense model's logits.
+    Raises for models that do not go through the library's attention interface, and for those with two texts.
     """
     config = model.config
     if config.is_encoder_decoder or getattr(config, "add_cross_attention", False):
@@ -65,16 +77,21 @@ def use_fractal_attention(model: Model, patterns: LayerPatterns) -> Model:
         raise ValueError(
             f"{type(model).__name__} does not use the attention interface, so its attention cannot be swapped"
         )
-    # transformers leaves the implementation out of config.json but reads this key from it
-    config.attn_implementation = NAME
+    _forget_bias(model)
+    if bias is not None:
+        add_biases(model, bias, layer_patterns(config))
+        setattr(config, BIAS, bias)
+    _remember(config)
     return model
 
 
 def use_library_attention(model: Model, implementation: str = "sdpa") -> Model:
     """Gives a model back to the library's own dense attention, in place, and its config too."""
     model.set_attn_implementation(implementation)
+    _forget_bias(model)
     _forget(model.config, None)
-    model.config.__dict__.pop("attn_implementation", None)
+    for key in ("attn_implementation", "quantization_config"):
+        model.config.__dict__.pop(key, None)
     return model
 
 
@@ -93,6 +110,29 @@ def _forget(config: PreTrainedConfig, before: Any) -> None:
         config.__dict__.pop(NAME, None)
     else:
         setattr(config, NAME, before)
+
+
+def _forget_bias(model: PreTrainedModel) -> None:
+    if model.config.__dict__.pop(BIAS, None) is not None:
+        remove_biases(model)
+
+
+def _remember(config: PreTrainedConfig) -> None:
+    """Put into the config what the library reads from config.json but would itself leave out of it."""
+    config.attn_implementation = NAME
+    config.quantization_config = {"quant_method": NAME}  # see _AtLoading
+
+
+def _bias_of(module: nn.Module) -> PatternBias | None:
+    """The bias of this layer. Raises where the config speaks of one that nobody loaded."""
+    bias = getattr(module, WEIGHT, None)
+    promised = getattr(getattr(module, "config", None), BIAS, None)
+    if bias is None and promised is not None:
+        raise RuntimeError(
+            f"the config promises {promised!r} biases, but this {type(module).__name__} has none: load the model with "
+            "from_pretrained, or call use_fractal_attention on it"
+        )
+    return bias
 
 
 def _patterns_of(module: nn.Module) -> list[Pattern]:
@@ -142,18 +182,20 @@ def fractal_attention(
         )
     patterns = _patterns_of(module)
     causal = extras.get("is_causal")
-    output = attend(
+    read = partial(
+        attend,
         query,
         key,
-        value,
         patterns=patterns[0] if len(patterns) == 1 else patterns,
         causal=bool(getattr(module, "is_causal", True) if causal is None else causal),
         scale=scaling,
+        bias=_bias_of(module),
         key_mask=attention_mask,
         dropout=dropout,
         seed=int(torch.randint(1 << 31, ())) if dropout else 0,
     )
-    return output.transpose(1, 2).contiguous(), None
+    listen(read, key)
+    return read(value).transpose(1, 2).contiguous(), None
 
 
 def padding_mask(
@@ -189,6 +231,39 @@ def padding_mask(
                 "the text, or blocks that see each other); give each text its own row, and windows as patterns"
             )
     return None if attention_mask is None else attention_mask.bool()
+
+
+@register_quantization_config(NAME)
+class _AtLoadingConfig(QuantizationConfigMixin):
+    """What the library wants to find in config.json to call `_AtLoading`."""
+
+    def __init__(self, **_: Any) -> None:
+        self.quant_method = NAME  # type: ignore[assignment]  # the library's own check reads plain names, too
+
+
+@register_quantizer(NAME)
+class _AtLoading(HfQuantizer):
+    """Adds the biases to a model that `from_pretrained` has made, before it reads the weights.
+
+    Nothing is quantised: those who quantise are given the only place where a model can be changed at that moment.
+    Afterwards nothing of this is left in the model; its config remembers for the next saving.
+    """
+
+    is_trainable = True
+
+    @override
+    def is_serializable(self) -> bool:
+        return True
+
+    @override
+    def preprocess_model(self, model: PreTrainedModel, dtype: Any = None, **_: Any) -> None:
+        if (kind := getattr(model.config, BIAS, None)) is not None:
+            add_biases(model, kind, layer_patterns(model.config))
+
+    @override
+    def postprocess_model(self, model: PreTrainedModel, **_: Any) -> None:
+        del model.hf_quantizer
+        _remember(model.config)
 
 
 AttentionInterface.register(NAME, fractal_attention)

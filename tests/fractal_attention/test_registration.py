@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
-from atlaskit.fractal_attention import patterns, registration
+from atlaskit.fractal_attention import extra_weights, patterns, reach, registration, watching
 from atlaskit.fractal_attention.registration import use_fractal_attention, use_library_attention
 
 SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -120,16 +120,83 @@ def test_a_saved_model_never_turns_dense_in_silence(tmp_path):
         AutoModelForCausalLM.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("kind", extra_weights.BIASES)
+@torch.no_grad()
+def test_a_plain_from_pretrained_brings_learned_biases_back_however_often(tmp_path, kind):
+    model, tokens = use_fractal_attention(model_of("llama"), patterns.cantor(), bias=kind), ids(30)
+    learned = [weight for name, weight in model.named_parameters() if extra_weights.WEIGHT in name]
+    for number, weight in enumerate(learned):
+        weight += torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
+    assert len({id(weight) for weight in learned}) == len(learned) >= 2, "each layer has its own"
+    truth = model(tokens).logits
+    for generation in ("first", "second"):
+        model.save_pretrained(tmp_path / generation)
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / generation)
+        assert torch.equal(model(tokens).logits, truth)
+        assert not hasattr(model, "hf_quantizer"), "the library must not take it for a quantised model"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_biases_are_trained_with_the_model(name):
+    model, tokens = use_fractal_attention(model_of(name).train(), patterns.log_lags(), bias="lag"), ids(30)
+    model(tokens, labels=tokens).loss.backward()
+    weights = [weight for key, weight in model.named_parameters() if extra_weights.WEIGHT in key]
+    powers = model.config.max_position_embeddings.bit_length()  # 1, 2, 4 … up to the longest text, itself a power
+    assert [weight.shape for weight in weights] == [(4, 1 + powers)] * 2
+    assert all(weight.grad[:, :6].abs().min() > 0 for weight in weights), "30 tokens read distances up to 16"
+
+
+@torch.no_grad()
+def test_a_bias_of_minus_infinity_closes_a_distance():
+    model, tokens = use_fractal_attention(model_of("gpt2"), patterns.sliding(3), bias="lag"), ids(30)
+    for attention in extra_weights._attending(model):
+        attention.fractal_bias.by_lag[:, 2] = -torch.inf
+    use_fractal_attention(twin := model_of("gpt2"), patterns.sliding(2))
+    torch.testing.assert_close(model(tokens).logits, twin(tokens).logits, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_weights_of_the_dense_pattern_are_the_librarys_own():
+    model, tokens = model_of("llama"), ids(40)
+    real = torch.ones_like(tokens)
+    real[0, :9] = 0
+    model.set_attn_implementation("eager")
+    truth = model(tokens, attention_mask=real, output_attentions=True).attentions
+    use_fractal_attention(model, patterns.dense())
+    ours = watching.attention_weights(model, input_ids=tokens, attention_mask=real)
+    assert len(ours) == len(truth)
+    for mine, theirs in zip(ours, truth, strict=True):
+        torch.testing.assert_close(mine[0, :, 9:], theirs[0, :, 9:], rtol=0, atol=1e-6)
+        torch.testing.assert_close(mine[1], theirs[1], rtol=0, atol=1e-6)
+
+
+def test_weights_lie_on_the_pattern_and_are_those_that_made_the_output():
+    model, tokens = use_fractal_attention(model_of("gpt2").train(), MIXED, bias=None), ids(40)
+    first, second = watching.attention_weights(model, input_ids=tokens)
+    assert model.training
+    for weights, layer in zip((first, second), registration.layer_patterns(model.config), strict=True):
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4, 40))
+        for head, pattern in enumerate(layer * 4 if len(layer) == 1 else layer):
+            assert (weights[:, head] > 0).equal(reach.support(pattern, 40).expand(2, -1, -1))
+
+
+def test_weights_of_a_model_without_fractal_attention_are_refused():
+    with pytest.raises(ValueError, match="no layer of this GPT2LMHeadModel attends fractally"):
+        watching.attention_weights(model_of("gpt2"), input_ids=ids(6))
+
+
 @torch.no_grad()
 def test_going_back_to_the_library_leaves_no_trace(tmp_path):
     model, tokens = model_of("llama"), ids(30)
     before = model(tokens).logits
-    use_fractal_attention(model, MIXED)
+    use_fractal_attention(model, MIXED, bias="koch")
     assert not torch.equal(model(tokens).logits, before)
     use_library_attention(model)
     assert torch.equal(model(tokens).logits, before)
     model.save_pretrained(tmp_path)
     assert registration.NAME not in (tmp_path / "config.json").read_text()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+    assert not [name for name in model.state_dict() if extra_weights.WEIGHT in name]
 
 
 @torch.no_grad()
@@ -202,6 +269,26 @@ def test_a_model_that_cannot_be_swapped_is_refused(make, wanted, message):
         use_fractal_attention(model, wanted)
     assert model.config._attn_implementation == before
     assert not hasattr(model.config, registration.NAME)
+
+
+@torch.no_grad()
+def test_biases_that_a_config_promises_and_nobody_loaded_are_missed():
+    model = use_fractal_attention(model_of("gpt2"), patterns.log_lags(), bias="lag")
+    bare = AutoModelForCausalLM.from_config(model.config)
+    with pytest.raises(RuntimeError, match="the config promises 'lag' biases, but this GPT2Attention has none"):
+        bare(ids(6))
+
+
+def test_a_bias_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="no bias is called 'hilbert'; known are cantor_depth, dragon"):
+        use_fractal_attention(model_of("gpt2"), patterns.log_lags(), bias="hilbert")
+
+
+def test_layers_that_cannot_be_told_apart_get_no_bias():
+    model = use_fractal_attention(model_of("gpt2"), patterns.log_lags())
+    model.config.n_layer = 3
+    with pytest.raises(ValueError, match="has 2 modules that attend for 3 layers"):
+        extra_weights.add_biases(model, "koch", [[patterns.log_lags()]] * 3)
 
 
 def test_a_config_without_patterns_says_so():
