@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from .analyze import analyze
+from .compare import compare
 from .info import info
 from .run import run
 
@@ -15,4 +17,6 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(analyze)
+main.add_command(compare)
 main.add_command(info)
