@@ -18,7 +18,7 @@ Head: TypeAlias = tuple[int, int]
 Score: TypeAlias = Callable[..., Float[Tensor, "head query"]]
 """A measure that gives one number per head and query row, nan where it is undefined.
 
-It names what it needs as its parameters, out of the fields of `Rows`:
+It names what it needs as its parameters, out of the fields of `Rows` and `Moments`:
 ``def entropy(pattern, support)``, ``def mean_distance(pattern, support, queries)``.
 """
 
@@ -50,12 +50,57 @@ class Tokens:
 
 
 @dataclass(frozen=True, eq=False)
+class Words:
+    """The annotated words of one text; spans are character offsets, by which they meet tokens of any tokenizer.
+
+    `upos` are Universal Dependencies' part-of-speech tags and `relation` its relations, "" where the source does not
+    say; `entity` is a kind of name or "". `head` is the governing word, -1 for a root and where nobody says.
+    `coreference` numbers what a mention stands for, at the word that heads the mention, and is -1 elsewhere. `source`
+    says who annotated.
+    """
+
+    text: str
+    strings: tuple[str, ...]
+    spans: Int[Tensor, "word 2"]
+    upos: tuple[str, ...]
+    entity: tuple[str, ...]
+    head: Int[Tensor, " word"]
+    relation: tuple[str, ...]
+    sentence: Int[Tensor, " word"]
+    coreference: Int[Tensor, " word"]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.strings)
+
+
+@dataclass(frozen=True, eq=False)
 class Rows:
     """A tile of one layer's attention: all heads, some queries, every key. What a `Score` may ask for."""
 
     layer: int
     pattern: Float[Tensor, "head query key"]
     support: Bool[Tensor, "query key"]
+    queries: Int[Tensor, " query"]
+    tokens: Tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What can be known of query rows of one layer without their pattern, in memory that grows with their number alone.
+
+    A row's weights are ``exp(score - log_normalizer)``. Scores are known up to one constant a row, which `mean_score`
+    and both normalizers share; `log_normalizer_doubled` is that of the scores times two. `mean` gives the weighted mean
+    of any values that the keys have. `choices` counts the keys that a row may use, `count` those of a set among them.
+    """
+
+    layer: int
+    log_normalizer: Float[Tensor, "head query"]
+    log_normalizer_doubled: Float[Tensor, "head query"]
+    mean_score: Float[Tensor, "head query"]
+    mean: Callable[[Float[Tensor, "key size"]], Float[Tensor, "head query size"]]
+    choices: Int[Tensor, " query"]
+    count: Callable[[Bool[Tensor, " key"]], Int[Tensor, " query"]]
     queries: Int[Tensor, " query"]
     tokens: Tokens
 
@@ -110,12 +155,16 @@ class Capture:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """A corpus through one model: for each score, the mean over its defined rows, per document, layer and head."""
+    """A corpus through one model: for each score, the mean over its defined rows, per document, layer and head.
+
+    Not `complete` after an interrupt: `places` then says which of the texts given are there (None: all, in order).
+    """
 
     model: str
     scores: Mapping[str, Float[Tensor, "doc layer head"]]
     n_tokens: Int[Tensor, " doc"]
     complete: bool
+    places: Int[Tensor, " doc"] | None = None
 
     def __getitem__(self, name: str) -> Float[Tensor, "doc layer head"]:
         return self.scores[name]

@@ -1,6 +1,14 @@
 """Pure functions on tensors: patterns, supports, selectors, nulls, estimates."""
 
 from . import moments as moments
+from .bias import against_chance as against_chance
+from .bias import at_equal_length as at_equal_length
+from .bias import clustered as clustered
+from .bias import half as half
+from .bias import icat as icat
+from .bias import language_model_score as language_model_score
+from .bias import macro as macro
+from .bias import stereotype_score as stereotype_score
 from .boxes import Boxes as Boxes
 from .boxes import coarse_grain as coarse_grain
 from .dimension import ScaleCurve as ScaleCurve
@@ -39,6 +47,10 @@ from .geometry import write_coordinates as write_coordinates
 from .interpolation import fractal_interpolation as fractal_interpolation
 from .interpolation import interpolation_dimension as interpolation_dimension
 from .interpolation import vertical_scaling as vertical_scaling
+from .lift import familywise_p as familywise_p
+from .lift import key_lift as key_lift
+from .lift import matched as matched
+from .lift import pareto_front as pareto_front
 from .neighbours import Neighbours as Neighbours
 from .neighbours import neighbours as neighbours
 from .neighbours import thinned as thinned
@@ -106,3 +118,9 @@ from .thermodynamics import mean_energy as mean_energy
 from .thermodynamics import purity as purity
 from .thermodynamics import runner_up_ratio as runner_up_ratio
 from .thermodynamics import von_neumann_entropy as von_neumann_entropy
+from .words import aligned_words as aligned_words
+from .words import by_word as by_word
+from .words import has_entity as has_entity
+from .words import has_upos as has_upos
+from .words import word_of as word_of
+from .words import words_where as words_where
