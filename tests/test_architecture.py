@@ -37,7 +37,7 @@ FLOOR_3 = {"cli", "compat", "data/recipe"}
 WIDGETS = {"anywidget", "ipywidgets", "jupyter_bokeh", "traitlets"}
 
 AXES = set("doc layer head query key point dim rank draw size step d_head d_model kv_head d_value token".split()) | set(
-    "batch length row column pair box block series order interval knot twin other vocab axes role word".split()
+    "batch length row column pair box block series order interval knot twin other vocab axes role word rule".split()
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -229,6 +229,7 @@ PUBLIC = {
         use_fractal_attention use_library_attention
     """,
     "measure": """
+        Answers Coreference Probe Relation ask probe questions
         REPEAT_ROLES Role Roles TEXT_ROLES aligned_words by_word has_entity has_upos word_of words_where find_roles nearby random_repeats role_scores same_sentence same_stretch
         Boxes Chance Neighbours PairKinds ScaleCurve Selector Spectrum SplitHalf Writes adjusted
         bootstrap_covariances causal chordal_distance coarse_grain column_marginal concentration containment
@@ -236,7 +237,7 @@ PUBLIC = {
         effective_temperature entropy estimate false_discovery first_token fractal_interpolation free_energy
         freezing_temperature full gaussian_surrogate generalized_dimensions geodesic_distance gride haar_cosines
         haar_overlap heat_capacity ignorant induction interpolation_dimension keys lacunarity level levina_bickel
-        mass mass_on max_weight mean_distance mean_energy multifractal_spectrum mutual_neighbours neighbours
+        mass mass_on max_weight mean_distance mean_energy moments multifractal_spectrum mutual_neighbours neighbours
         next_token over_pairs overlap overlap_curve own_token pair_kinds paired_p pairs participation_ratio pca_rank
         permutation_p permuted_rows previous_token principal_cosines punctuation purity random_gauge regauged
         relative_dimensions reliable_rank runner_up_ratio rv_coefficient same_token self_similarity sliding special

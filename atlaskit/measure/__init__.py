@@ -66,6 +66,13 @@ from .pattern import entropy as entropy
 from .pattern import mass as mass
 from .pattern import max_weight as max_weight
 from .pattern import mean_distance as mean_distance
+from .relations import Answers as Answers
+from .relations import Coreference as Coreference
+from .relations import Probe as Probe
+from .relations import Relation as Relation
+from .relations import ask as ask
+from .relations import probe as probe
+from .relations import questions as questions
 from .roles import REPEAT_ROLES as REPEAT_ROLES
 from .roles import TEXT_ROLES as TEXT_ROLES
 from .roles import Role as Role

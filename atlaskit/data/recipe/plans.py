@@ -17,7 +17,7 @@ CONTEXT = 256
 ROWS = 8
 SEED = 2026
 MASK_RATE = 0.2
-RANDOM_ROWS = 3  # of a decoder's rows: random tokens that repeat
+RANDOM_ROWS = 2  # of a decoder's rows: random tokens that repeat
 
 
 @dataclass(frozen=True)
@@ -105,16 +105,17 @@ def _plan(*, steps: int, learning_rate: float, warmup: int, hold: int = 0, keep:
         final_fraction=0.02,
         precision="bfloat16",
         optimizer="muon",
+        adamw=("c_attn.weight",),  # GPT-2 keeps queries, keys and values in one matrix
         evaluate_every=200,
         checkpoint_every=100,
         keep=keep,
     )
 
 
-_KEPT = (0, 50, 100, 200, 400, 600, 800, 1000, 1200, 1500)
+_KEPT = (0, 50, 100, 200, 400, 600, 800, 1000, 1250, 1500, 1750, 2000, 2500, 3000, 3500, 4000, 4500, 5000, 5500, 6000)
 
 RECIPES = (
-    Recipe("mini-steps", "decoder", 2, 6, 192, _plan(steps=1500, learning_rate=5e-3, warmup=100, hold=900, keep=_KEPT)),
-    Recipe("mini-causal", "decoder", 4, 8, 192, _plan(steps=1500, learning_rate=5e-3, warmup=100, hold=800)),
-    Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=1500, learning_rate=3e-3, warmup=100, hold=800)),
+    Recipe("mini-steps", "decoder", 2, 6, 192, _plan(steps=6000, learning_rate=3e-3, warmup=200, hold=4000, keep=_KEPT)),
+    Recipe("mini-causal", "decoder", 4, 8, 192, _plan(steps=16000, learning_rate=3e-3, warmup=200, hold=11000)),
+    Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=8000)),
 )
