@@ -1,6 +1,7 @@
 """Two ways to look, of which this is the first: one short text, every layer, everything kept."""
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from atlaskit.models.hook import Attended, Call
@@ -30,11 +31,11 @@ def capture(
 
     def listen(site: Site, call: Call | Report) -> Tensor | None:
         tile = call.attend()
-        check_finite(site, tile)
+        check_finite(site, tile.pattern if tile.output is None else tile.output.transpose(1, 2))
         seen.append((site, call, tile))
         return tile.output
 
-    observe(model, tokens, read, listen, read=reads.setdefault)
+    observe(model, [(tokens, read)], listen, read=reads.setdefault)
     layers = tuple(_keep(*one, reads.get(i), model.proof.outside) for i, one in enumerate(seen))
     return Capture(model.name, tokens, read, layers)
 
@@ -49,9 +50,8 @@ def pair(model: Model, text: Text, source: Text | None, max_tokens: int | None) 
     return tokens, tokens if source is None else model.tokens(source, max_tokens=max_tokens)
 
 
-def check_finite(site: Site, tile: Attended | Reported) -> None:
+def check_finite(site: Site, wrote: Float[Tensor, "batch head query size"]) -> None:
     """Raise ValueError, naming layer and heads, when attention wrote something that is not a number."""
-    wrote = tile.pattern if tile.output is None else tile.output.transpose(1, 2)
     if not wrote.isfinite().all():
         heads = (~wrote.isfinite()).any(-1).any(-1).any(0).nonzero().flatten().tolist()
         raise ValueError(

@@ -69,11 +69,7 @@ class Call:
     def attend(self, rows: slice = slice(None)) -> Attended:
         """Some query rows, by the model's code; it is shown only the keys from the first to the last allowed one."""
         everything = slice(0, self.n_key)
-        mask = (
-            self.mask.rows(rows, self.n_query)
-            if isinstance(self.mask, LazyMask)
-            else self._cells(self.mask, rows, everything)
-        )
+        mask = self._mask(rows)
         support = self._support(mask, rows)
         seen = support.any(0).any(0).nonzero()
         keys = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else everything
@@ -88,6 +84,15 @@ class Call:
         pattern = part.new_zeros(*part.shape[:-1], self.n_key)
         pattern[..., keys] = part
         return Attended(output, pattern, support)
+
+    def support(self, rows: slice) -> Bool[Tensor, "batch query key"]:
+        """The cells that the mask allows in some query rows."""
+        return self._support(self._mask(rows), rows)
+
+    def _mask(self, rows: slice) -> Tensor | None:
+        if isinstance(self.mask, LazyMask):
+            return self.mask.rows(rows, self.n_query)
+        return self._cells(self.mask, rows, slice(0, self.n_key))
 
     def _support(self, mask: Tensor | None, rows: slice) -> Bool[Tensor, "batch query key"]:
         shape = (self.q.shape[0], len(range(*rows.indices(self.n_query))), self.n_key)

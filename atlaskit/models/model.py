@@ -1,10 +1,12 @@
 """A Model: a network that has proved that its attention can be observed."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from atlaskit.models.proof import Proof, Site, prove
@@ -45,11 +47,23 @@ class Model:
 
     def inputs(self, tokens: Tokens, source: Tokens) -> dict[str, Tensor]:
         """What one forward pass of one unpadded text takes."""
-        one = {"input_ids": source.ids[None].to(self.device)}
-        one["attention_mask"] = torch.ones_like(one["input_ids"])
+        return self.padded([(tokens, source)])
+
+    def padded(self, documents: Sequence[tuple[Tokens, Tokens]]) -> dict[str, Tensor]:
+        """What one forward pass of several texts takes: padded on the right, and masked there."""
+        ids, mask = self._pad([source for _, source in documents])
+        batch = {"input_ids": ids, "attention_mask": mask}
         if self.is_encoder_decoder:
-            one["decoder_input_ids"] = tokens.ids[None].to(self.device)
-        return one
+            batch["decoder_input_ids"], batch["decoder_attention_mask"] = self._pad([tokens for tokens, _ in documents])
+        return batch
+
+    def _pad(self, texts: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+        # the config's own padding id, as some models number positions by it; where there is none, any id is masked
+        pad = self.net.config.get_text_config().pad_token_id
+        ids = pad_sequence([text.ids for text in texts], batch_first=True, padding_value=pad or 0)
+        lengths = torch.tensor([len(text) for text in texts])
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        return ids.to(self.device), mask.long().to(self.device)
 
 
 def wrap(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None, *, name: str = "") -> Model:

@@ -1,6 +1,6 @@
-"""One forward pass of one text, with a listener at every attention layer."""
+"""One forward pass of one text or a few, with a listener at every attention layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -17,14 +17,14 @@ from atlaskit.records import Tokens
 
 def observe(
     model: Model,
-    tokens: Tokens,
-    source: Tokens,
+    documents: Sequence[tuple[Tokens, Tokens]],
     listener: Callable[[Site, Call | Report], Any],
     *,
     read: Callable[[int, Tensor], object] | None = None,
 ) -> None:
     """Show `listener` each layer's attention, before it has happened where the hook works and after it elsewhere.
 
+    Of each document come its tokens and what they are read from. More than one at a time are padded on the right.
     `read` is told what each layer's W_O reads, with the layer's place in ``model.sites``. The language-model head is
     left out: it costs a third of a small model and is not looked at.
     """
@@ -37,7 +37,7 @@ def observe(
         return listener(site, call)
 
     trunk = model.net.base_model
-    inputs = accepted(trunk, model.inputs(tokens, source) | {"use_cache": False})
+    inputs = accepted(trunk, model.padded(documents) | {"use_cache": False})
     with torch.inference_mode(), ExitStack() as stack:
         if model.proof.outside:
             stack.enter_context(eagerly(model.net))

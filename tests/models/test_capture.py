@@ -69,7 +69,7 @@ def test_results_of_all_heads_and_the_bias_make_the_layers_output(model):
 
 
 def test_a_survey_of_tiles_equals_the_same_measure_of_the_capture(model, monkeypatch):
-    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "CACHE", 200)  # one or two rows a tile
+    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "TILE", 200)  # one or two rows a tile
     scores = {
         "entropy": measure.entropy,
         "distance": measure.mean_distance,

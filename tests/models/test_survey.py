@@ -72,7 +72,7 @@ def test_a_score_may_ask_for_any_field_of_a_tile(model):
 
 
 def test_a_score_that_asks_for_what_is_not_there_is_refused(model):
-    with pytest.raises(TypeError, match="score 'mass' asks for selector; a tile of attention has layer, pattern"):
+    with pytest.raises(TypeError, match="score 'mass' asks for selector; a tile of attention has choices, count"):
         models.survey(model, TEXTS, {"mass": measure.mass}, progress=False)
     bound = functools.partial(measure.mass, selector=measure.causal(4))
     models.survey(model, [TEXTS[1]], {"mass": bound}, progress=False)
@@ -129,7 +129,7 @@ def test_no_mask_is_ever_larger_than_a_tile(family, monkeypatch):
         return eager_mask(q_length=q_length, **rest)
 
     monkeypatch.setattr(hook, "eager_mask", short_mask)
-    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "CACHE", 4 * 4 * 96 * 7)  # seven rows of four heads
+    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "TILE", 4 * 4 * 96 * 7)  # seven rows of four heads
     ids = torch.randint(4, 96, (96,), generator=torch.Generator().manual_seed(0)).tolist()
     document = (ids, ids) if model.is_encoder_decoder else ids
     kind = "decoder" if model.is_encoder_decoder else None

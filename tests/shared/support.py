@@ -117,7 +117,7 @@ def result_error(model: models.Model, seen: Capture) -> float:
         site.projection.register_forward_hook(listen)
         for site in {id(site.projection): site for site in model.sites if site.projection}.values()
     ]
-    observe(model, seen.tokens, seen.source, count)
+    observe(model, [(seen.tokens, seen.source)], count)
     for handle in handles:
         handle.remove()
     worst = 0.0

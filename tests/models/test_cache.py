@@ -1,0 +1,184 @@
+"""What a survey keeps on disk: nothing stale comes back, nothing finished is lost, two processes do no harm."""
+
+import functools
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import families
+import pytest
+import torch
+
+from atlaskit import measure, models
+from atlaskit.models import cache as caching
+
+TEXTS = [list(range(4, n)) for n in (20, 31, 12)]
+SCORES = {"entropy": measure.entropy, "first": measure.mass_on(measure.first_token)}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return models.wrap(families.tiny("gpt2"), name="tiny")
+
+
+@pytest.fixture
+def passes(model):
+    seen = []
+    handle = model.net.base_model.register_forward_pre_hook(lambda *_: seen.append(1))
+    yield seen
+    handle.remove()
+
+
+def survey(model, path, scores=SCORES, texts=TEXTS):
+    return models.survey(model, texts, scores, cache=path, progress=False)
+
+
+def test_a_second_survey_runs_nothing_and_gives_the_same_bytes(model, tmp_path, passes):
+    first = survey(model, tmp_path / "a" / "cache.db")
+    assert len(passes) == 3
+    again = survey(model, tmp_path / "a" / "cache.db")
+    assert len(passes) == 3
+    plain = models.survey(model, TEXTS, SCORES, progress=False)
+    for name in SCORES:
+        assert torch.equal(first[name], again[name])
+        assert torch.equal(first[name], plain[name])
+
+
+def test_only_what_is_new_is_run(model, tmp_path, passes):
+    survey(model, tmp_path / "c", texts=TEXTS[:2])
+    found = survey(model, tmp_path / "c", texts=[TEXTS[2], *TEXTS[:2]])
+    assert len(passes) == 3
+    assert found.n_tokens.tolist() == [8, 16, 27]
+    survey(model, tmp_path / "c", {"max": measure.max_weight}, TEXTS)
+    assert len(passes) == 6
+
+
+def test_other_weights_are_another_model(tmp_path, passes, model):
+    survey(model, tmp_path / "c")
+    other = families.tiny("gpt2")
+    with torch.no_grad():
+        next(other.parameters())[4:] += torch.linspace(0, 1, 32)
+    told = survey(models.wrap(other), tmp_path / "c")
+    assert not torch.equal(told["entropy"], survey(model, tmp_path / "c")["entropy"])
+
+
+def bound(pattern, *, power):
+    return pattern.pow(power).sum(-1)
+
+
+def test_a_score_bound_to_other_values_is_another_score(model, tmp_path):
+    for power in (2, 3):
+        score = {"power": functools.partial(bound, power=power)}
+        assert torch.equal(
+            survey(model, tmp_path / "c", score)["power"], models.survey(model, TEXTS, score, progress=False)["power"]
+        )
+
+
+def test_a_score_whose_source_changed_is_another_score(model, tmp_path, monkeypatch):
+    """As in a notebook: the same name, another body; and a helper that it calls."""
+
+    def write(body):
+        file = tmp_path / f"score_{abs(hash(body))}.py"
+        file.write_text(f"def helper(x):\n    return {body}\n\n\ndef score(pattern):\n    return helper(pattern)\n")
+        space = {"__name__": "score_module"}
+        exec(compile(file.read_text(), str(file), "exec"), space)
+        return space["score"]
+
+    monkeypatch.setitem(sys.modules, "score_module", type(sys)("score_module"))
+    largest, smallest = (
+        survey(model, tmp_path / "c", {"s": write(body)})["s"] for body in ("x.amax(-1)", "x.amin(-1)")
+    )
+    assert bool((smallest < largest).all())
+
+
+def test_a_score_that_cannot_be_told_from_another_is_refused(model, tmp_path):
+    def score(pattern, thing=object()):  # noqa: B008
+        return pattern.amax(-1)
+
+    with pytest.raises(TypeError, match=r"holds a object, of which a cache cannot tell .* survey without cache"):
+        survey(model, tmp_path / "c", {"s": score})
+
+
+def test_what_was_unused_for_longest_goes_first(model, tmp_path, monkeypatch):
+    clock = iter(range(1000))
+    monkeypatch.setattr(caching.time, "time", lambda: next(clock))
+    size = 4 * model.geometry.n_layer * model.geometry.n_head * len(SCORES)
+    survey(model, tmp_path / "c", texts=TEXTS[:2])
+    survey(model, tmp_path / "c", texts=TEXTS[:1])  # used again
+    monkeypatch.setattr(caching, "LIMIT", 2 * size)
+    survey(model, tmp_path / "c", texts=TEXTS[2:])
+    kept = caching.Cache(tmp_path / "c", model, SCORES, kind="decoder")
+    documents = [(model.tokens(text), model.tokens(text)) for text in TEXTS]
+    assert set(kept.found(documents)) == {0, 2}
+    kept.close()
+
+
+def test_a_damaged_file_is_named(model, tmp_path):
+    (tmp_path / "c").write_bytes(b"no database at all, but long enough to be looked at" * 50)
+    with pytest.raises(ValueError, match=r"c is no cache .* delete it"):
+        survey(model, tmp_path / "c")
+
+
+PROGRAM = """
+import sys, time, torch, families
+from atlaskit import measure, models
+model = models.wrap(families.tiny("gpt2"), name="tiny")
+def slow(pattern, support):
+    time.sleep(float(sys.argv[2]))
+    return measure.entropy(pattern, support)
+texts = [list(range(4, 10 + n)) for n in range(30)]
+found = models.survey(model, texts, {"slow": slow}, cache=sys.argv[1], progress=False)
+sys.stdout.buffer.write(found["slow"].numpy().tobytes())
+"""
+
+
+def run(path, seconds):
+    program = path.parent / "program.py"
+    program.write_text(PROGRAM)
+    shared = str(Path(__file__).parents[1] / "shared")
+    return subprocess.Popen(
+        [sys.executable, program, path, seconds], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": shared}
+    )
+
+
+def entries(path):
+    try:
+        with sqlite3.connect(path, timeout=10) as file:
+            return file.execute("SELECT COUNT(*) FROM numbers").fetchone()[0]
+    except sqlite3.OperationalError:  # not there yet
+        return 0
+
+
+def test_a_survey_killed_at_any_moment_goes_on_and_ends_in_the_same_bytes(tmp_path):
+    killed = run(tmp_path / "c", "0.05")
+    while entries(tmp_path / "c") < 3:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert 3 <= entries(tmp_path / "c") < 30
+    resumed, _ = run(tmp_path / "c", "0").communicate()
+    undisturbed, _ = run(tmp_path / "other", "0").communicate()
+    assert len(undisturbed) > 0
+    assert resumed == undisturbed
+
+
+def test_two_surveys_may_share_a_file(model, tmp_path):
+    found = {}
+
+    def work(name):
+        net = models.wrap(families.tiny("gpt2"), name="tiny")
+        found[name] = survey(net, tmp_path / "c", texts=[list(range(4, 10 + n)) for n in range(12)])
+
+    both = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert torch.equal(found["a"]["entropy"], found["b"]["entropy"])
+    assert entries(tmp_path / "c") == 24
