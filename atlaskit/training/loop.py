@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .batches import IGNORED, Batch
+from .diagnosis import not_finite_in
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Plan:
     clip: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     optimizer: Literal["adamw", "muon"] = "adamw"
+    adamw: tuple[str, ...] = ()  # endings of the names of matrices that stay with AdamW under "muon"
     evaluate_every: int = 0
     checkpoint_every: int = 0
     keep: tuple[int, ...] = ()
@@ -39,26 +41,41 @@ class Plan:
 
 @dataclass
 class Curve:
-    """What happened: a number per step, and the held-out loss at the steps where it was measured. Nats per token."""
+    """What happened: a number per step, and the held-out loss at the steps where it was measured. Nats per token.
+
+    `watched` holds what a watcher of the run reported, by step.
+    """
 
     loss: list[float] = field(default_factory=list)
     gradient_norm: list[float] = field(default_factory=list)
     tokens: int = 0
     held_out: dict[int, float] = field(default_factory=dict)
+    watched: dict[int, dict[str, float]] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the curve as JSON."""
-        path.write_text(json.dumps(asdict(self), sort_keys=True))
+        path.write_text(json.dumps(self._plain(), sort_keys=True))
 
     @classmethod
     def read(cls, path: Path) -> Curve:
         """Read a curve that `save` wrote."""
         return cls._from(json.loads(path.read_text()))
 
+    def _plain(self) -> dict[str, Any]:
+        # A run that nobody watches is written as it was before there were watchers.
+        return {name: value for name, value in asdict(self).items() if name != "watched" or value}
+
     @classmethod
     def _from(cls, fields: dict[str, Any]) -> Curve:
         # JSON makes every key a string.
-        return cls(**{**fields, "held_out": {int(step): loss for step, loss in fields["held_out"].items()}})
+        by_step = {
+            name: {int(step): value for step, value in fields.get(name, {}).items()} for name in ("held_out", "watched")
+        }
+        return cls(**{**fields, **by_step})
+
+
+Watcher: TypeAlias = Callable[[nn.Module, Curve], Mapping[str, float]]
+"""Looks at the model while it is trained, and at the curve so far; what it returns is kept in the curve."""
 
 
 def learning_rate(step: int, plan: Plan) -> float:
@@ -82,12 +99,15 @@ def train(
     seed: int,
     folder: Path | None = None,
     held_out: Sequence[Batch] = (),
+    watch: Watcher | None = None,
+    progress: bool = True,
 ) -> Curve:
     """Train `model` in place on ``batch(step)`` for every step of the plan; the loss curve.
 
     `batch` must depend on nothing but its step: then a run that was killed and started again with the same `folder`
     ends in the same bytes as one that was not. Under `accelerate launch` each process takes its share of the rows.
-    Raises FloatingPointError at the first loss or gradient that is not finite, naming the step.
+    `watch` is called, with dropout off, before the first step, every `plan.evaluate_every` steps and at the end.
+    Raises FloatingPointError at the first loss or gradient that is not finite, naming the step and the layer.
     """
     accelerator = Accelerator()
     optimizers = _optimizers(model, plan)
@@ -101,31 +121,38 @@ def train(
 
     was_training = model.training
     wrapped.train()
-    bar = tqdm(range(first, plan.steps), initial=first, total=plan.steps, disable=not accelerator.is_main_process)
+    hidden = not (progress and accelerator.is_main_process)
+    bar = tqdm(range(first, plan.steps), initial=first, total=plan.steps, disable=hidden)
     for step in bar:
         if step == 0:
             _keep(folder, accelerator, wrapped, step=0, plan=plan)
+            _watch(watch, accelerator, wrapped, step=0, curve=curve)
         given = batch(step)
         curve.tokens += given["input_ids"].numel()
         for group in (group for stepper in steppers for group in stepper.param_groups):
             group["lr"] = learning_rate(step, plan)
         loss, norm = _step(accelerator, wrapped, steppers, given=given, plan=plan, seed=seed + step)
         if not (math.isfinite(loss) and math.isfinite(norm)):
+            bare = accelerator.unwrap_model(wrapped)
+            where = not_finite_in(bare, given, precision=plan.precision, seed=seed + step)
             raise FloatingPointError(
-                f"Training broke at step {step} of {plan.steps}: loss {loss}, gradient norm {norm}. "
-                f"The last checkpoint is from before. Lower the learning rate ({learning_rate(step, plan):.2g}) "
-                f"or look at batch({step})."
+                f"Training broke at step {step} of {plan.steps}: loss {loss}, gradient norm {norm}; first not finite: "
+                f"{where}. The last checkpoint is from before. Lower the learning rate "
+                f"({learning_rate(step, plan):.2g}) or look at batch({step})."
             )
         curve.loss.append(loss)
         curve.gradient_norm.append(norm)
         done = step + 1
-        if held_out and (done == plan.steps or (plan.evaluate_every and done % plan.evaluate_every == 0)):
+        due = done == plan.steps or (plan.evaluate_every > 0 and done % plan.evaluate_every == 0)
+        if held_out and due:
             curve.held_out[done] = held_out_loss(wrapped, held_out, precision=plan.precision)
             bar.set_postfix(loss=f"{loss:.3f}", held_out=f"{curve.held_out[done]:.3f}")
+        if due:
+            _watch(watch, accelerator, wrapped, step=done, curve=curve)
         _keep(folder, accelerator, wrapped, step=done, plan=plan)
         if folder is not None and (done == plan.steps or (plan.checkpoint_every and done % plan.checkpoint_every == 0)):
             if accelerator.is_main_process:
-                whole = {**state, "step": done, "curve": asdict(curve)}
+                whole = {**state, "step": done, "curve": curve._plain()}
                 checkpoint.save(folder, accelerator.unwrap_model(wrapped), optimizers, state=whole)
                 curve.save(folder / "curve.json")
             accelerator.wait_for_everyone()
@@ -174,11 +201,18 @@ def _step(
 def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
     """AdamW that decays matrices only (Loshchilov & Hutter 2019), as biases and norms have no direction to forget.
 
-    With "muon" the matrices that are no embeddings go to Muon (Jordan 2024) instead, scaled to AdamW's step length.
+    With "muon" the matrices that are no embeddings go to Muon (Jordan 2024) instead, scaled to AdamW's step length;
+    but not those that `plan.adamw` names. Queries, keys and values that lie side by side in one matrix belong there:
+    the values' gradient is many times larger at first, and orthogonalised as one the other two would hardly move.
     """
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     trained = [p for p in model.parameters() if p.requires_grad]
-    hidden = [p for p in trained if plan.optimizer == "muon" and p.ndim == 2 and id(p) not in tables]
+    hidden = [
+        p
+        for name, p in model.named_parameters()
+        if plan.optimizer == "muon" and p.requires_grad and p.ndim == 2
+        if id(p) not in tables and not name.endswith(plan.adamw)
+    ]
     taken = {id(p) for p in hidden}
     decayed = [p for p in trained if p.ndim >= 2 and id(p) not in taken]
     vectors = [p for p in trained if p.ndim < 2]
@@ -193,6 +227,15 @@ def _optimizers(model: nn.Module, plan: Plan) -> list[torch.optim.Optimizer]:
             )
         )
     return found
+
+
+def _watch(watch: Watcher | None, accelerator: Accelerator, model: nn.Module, *, step: int, curve: Curve) -> None:
+    """Let the watcher look at the model as it is used, not as it is trained; its random draws change nothing here."""
+    if watch is not None and accelerator.is_main_process:
+        bare = accelerator.unwrap_model(model)
+        with torch.random.fork_rng(), torch.no_grad():
+            curve.watched[step] = dict(watch(bare.eval(), curve))
+        bare.train()
 
 
 def _keep(folder: Path | None, accelerator: Accelerator, model: nn.Module, *, step: int, plan: Plan) -> None:
