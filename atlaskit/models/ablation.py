@@ -49,8 +49,8 @@ def ablation_effects(
     returns the documents that are done, with ``complete`` False.
     """
     documents = _tokens(model, texts, max_tokens)
-    blocks = find_blocks(model, documents[0])
     tasks = _tasks(model, documents, seed)
+    blocks = find_blocks(model, documents[0])
     size = model.geometry
     done: list[Tensor] = []
     bar = tqdm(total=len(tasks) * size.n_layer, unit=" layers", disable=not progress, delay=1, leave=False)
@@ -90,10 +90,11 @@ def ablation_effect(
     """Loss with all of these heads ablated together minus loss as is, in nats per token; see `ablation_effects`."""
     silenced = _by_layer(model, heads)
     documents = _tokens(model, texts, max_tokens)
+    tasks = _tasks(model, documents, seed)
     blocks = find_blocks(model, documents[0])
     instead = _instead(model, documents, kind, reference, seed)
     effects = []
-    for inputs, targets in tqdm(_tasks(model, documents, seed), unit=" texts", disable=not progress, delay=1):
+    for inputs, targets in tqdm(tasks, unit=" texts", disable=not progress, delay=1):
         before, replacement = run(model, blocks, inputs), instead(targets.shape[-1])
 
         def change(layer: int, z: Tensor, replacement: Tensor = replacement) -> Tensor:
@@ -112,7 +113,6 @@ def losses(
 ) -> Float[Tensor, " doc"]:
     """Loss of each text as it is, in nats per token: what the effects of ablation are added to."""
     documents = _tokens(model, texts, max_tokens)
-    find_blocks(model, documents[0])  # refuses what has no logits
     whole = Blocks((), ())
     return torch.cat([_loss(run(model, whole, one).logits, told) for one, told in _tasks(model, documents, seed)]).cpu()
 
@@ -149,10 +149,8 @@ def _hidden(model: Model, tokens: Tokens, generator: torch.Generator) -> tuple[T
     mask_id = getattr(model.tokenizer, "mask_token_id", None)
     plain = (~tokens.special).nonzero().flatten()
     if mask_id is None or len(plain) == 0:
-        why = (
-            "has no mask token in its tokenizer" if mask_id is None else f"finds only special tokens in {tokens.text!r}"
-        )
-        raise ValueError(f"{model.name} sees both sides and {why}, so it cannot be asked to guess a hidden token")
+        why = "its tokenizer has no mask token" if mask_id is None else f"all tokens of {tokens.text!r} are special"
+        raise ValueError(f"{model.name} sees both sides, so its loss is that of hidden tokens; but {why}")
     chosen = plain[torch.randperm(len(plain), generator=generator)[: max(1, round(MASKED * len(plain)))]]
     ids, targets = tokens.ids.clone(), torch.full_like(tokens.ids, IGNORED)
     ids[chosen], targets[chosen] = mask_id, tokens.ids[chosen]
