@@ -236,7 +236,7 @@ PUBLIC = {
         crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence effective_keys
         effective_temperature entropy estimate false_discovery first_token fractal_interpolation free_energy
         freezing_temperature full gaussian_surrogate generalized_dimensions geodesic_distance gride haar_cosines
-        haar_overlap heat_capacity ignorant induction interpolation_dimension keys lacunarity level levina_bickel
+        haar_overlap heat_capacity ignorant induction interpolation_dimension key_preference keys lacunarity level levina_bickel
         mass mass_on max_weight mean_distance mean_energy moments multifractal_spectrum mutual_neighbours neighbours
         next_token over_pairs overlap overlap_curve own_token pair_kinds paired_p pairs participation_ratio pca_rank
         permutation_p permuted_rows previous_token principal_cosines punctuation purity random_gauge regauged

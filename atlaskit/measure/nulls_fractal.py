@@ -35,14 +35,25 @@ def column_marginal(
 ) -> Float[Tensor, "head query key"]:
     """Every row replaced by the head's preference among keys: keeps sinks, forgets which query looked where.
 
-    A key's preference is its weight over what the ignorant head would give it, averaged over the queries that may see
-    it; the ignorant head is therefore its own null. Rows are scaled to sum to one over the keys they may see.
+    The ignorant head has no preference and is therefore its own null. Rows are scaled to sum to one over the keys they
+    may see.
+    """
+    rows = key_preference(pattern, support)[:, None] * support
+    return rows / rows.sum(-1, keepdim=True)
+
+
+def key_preference(
+    pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
+) -> Float[Tensor, "head key"]:
+    """Weight of each key over what the ignorant head would give it, averaged over the queries that may see it.
+
+    1 for every key of an ignorant head, at any place; 0 for a key that no query may see. A mean of columns, which is
+    often called token importance, instead favours early tokens of a causal text, where there are fewer to choose from.
     """
     allowed = support.to(torch.promote_types(pattern.dtype, torch.float32))
     lift = pattern.to(allowed) * allowed * allowed.sum(-1, keepdim=True)
     seen_by = allowed.sum(0)
-    rows = torch.where(seen_by > 0, lift.sum(1) / seen_by, 0)[:, None] * allowed
-    return rows / rows.sum(-1, keepdim=True)
+    return torch.where(seen_by > 0, lift.sum(1) / seen_by, 0)
 
 
 def _dealt(
