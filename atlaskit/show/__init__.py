@@ -2,6 +2,9 @@
 
 from atlaskit.show.curve import curve as curve
 from atlaskit.show.curve import curve_columns as curve_columns
+from atlaskit.show.explorer import Compare as Compare
+from atlaskit.show.explorer import Explorer as Explorer
+from atlaskit.show.export import export as export
 from atlaskit.show.grid import head_columns as head_columns
 from atlaskit.show.grid import head_grid as head_grid
 from atlaskit.show.heatmap import heatmap as heatmap
