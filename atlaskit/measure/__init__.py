@@ -58,6 +58,7 @@ from .nulls import ignorant as ignorant
 from .nulls import permuted_rows as permuted_rows
 from .nulls import toeplitz as toeplitz
 from .nulls_fractal import column_marginal as column_marginal
+from .nulls_fractal import key_preference as key_preference
 from .nulls_fractal import surrogates as surrogates
 from .pattern import concentration as concentration
 from .pattern import divergence as divergence
