@@ -24,6 +24,7 @@ ROOMS = {
     "records": {"jaxtyping", "torch"},
     "data": set(),
     "measure": {"atlaskit.records", "einops", "jaxtyping", "torch"},
+    "maps": {"atlaskit.records", "jaxtyping", "numpy", "scipy", "sklearn", "torch"},
     "models": {"atlaskit.records", "atlaskit.data", "conllu", "einops", "jaxtyping", "safetensors", "tokenizers", "torch", "tqdm"}
     | {"transformers"},
     "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers", "typing_extensions"},
@@ -216,7 +217,7 @@ def test_a_room_shows_exactly_its_public_names(room):
 
 PUBLIC = {
     "data": """
-        BUNDLED CONTROL Pair pairs path read_crows_pairs read_pairs read_stereoset select_pairs texts verify gold
+        BUNDLED CONTROL Pair pairs path read_crows_pairs read_pairs read_stereoset read_texts select_pairs texts verify gold
     """,
     "fractal_attention": """
         CantorDepthBias CantorSetAttention DragonBias DragonCurveAttention FractalConfig FractalSelfAttention
@@ -246,9 +247,10 @@ PUBLIC = {
         pareto_front stereotype_score
         vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
     """,
+    "maps": "HeadMap head_map",
     "models": """
         Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
-        scores_without
+        scores_without SpanPoints span_points tokens_in
         Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture fingerprint
         closed_class_words gold_words read_conllu spacy_words intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
     """,
@@ -258,7 +260,7 @@ PUBLIC = {
     """,
     "show": """
         Compare Explorer bind curve curve_columns draw export head_columns head_grid heatmap heatmap_columns html interval_columns intervals
-        load_notebook mosaic mosaic_columns source token_strip
+        load_notebook mosaic mosaic_columns source token_strip trade_off trade_off_columns
     """,
     "training": """
         Curve Plan Task accuracy associative_recall causal_batch character_stream copy held_out_loss language

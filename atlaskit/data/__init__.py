@@ -3,6 +3,7 @@
 from .bundled import BUNDLED as BUNDLED
 from .bundled import path as path
 from .bundled import verify as verify
+from .corpus import read_texts as read_texts
 from .gold_texts import gold as gold
 from .pair import CONTROL as CONTROL
 from .pair import Pair as Pair
