@@ -264,7 +264,7 @@ PUBLIC = {
     """,
     "training": """
         Curve Plan Task accuracy associative_recall causal_batch character_stream copy held_out_loss language
-        learning_rate list_ops masked_batch needle selective_copy token_stream train windows
+        learning_rate list_ops masked_batch needle selective_copy small_decoder token_stream train windows
     """,
 }
 
