@@ -26,6 +26,9 @@ from .planted import planted as planted
 from .planted_preference import planted_preference as planted_preference
 from .planted_preference import preference_pairs as preference_pairs
 from .projection import write_weights as write_weights
+from .spans import SpanPoints as SpanPoints
+from .spans import span_points as span_points
+from .spans import tokens_in as tokens_in
 from .survey import survey as survey
 from .untrained import untrained as untrained
 from .words import closed_class_words as closed_class_words

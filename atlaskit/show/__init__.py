@@ -19,3 +19,5 @@ from atlaskit.show.page import html as html
 from atlaskit.show.page import load_notebook as load_notebook
 from atlaskit.show.strip import token_strip as token_strip
 from atlaskit.show.theme import source as source
+from atlaskit.show.trade_off import trade_off as trade_off
+from atlaskit.show.trade_off import trade_off_columns as trade_off_columns
