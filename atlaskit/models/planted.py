@@ -83,7 +83,7 @@ def planted() -> Model:
 
         nn.init.ones_(trunk.ln_f.weight)
         net.lm_head.weight[:, PREDICTION] = one
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token=WORDS[0]))
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}))
     words.pre_tokenizer = Whitespace()
     return wrap(net, PreTrainedTokenizerFast(tokenizer_object=words, model_max_length=WIDTH), name="planted")
 

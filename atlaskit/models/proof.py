@@ -271,7 +271,7 @@ def _why_nothing(name: str, told: Mapping[str, Any], reason: str) -> str:
         return f"{reason}, so a capture cannot be proved"
     return (
         f"{name} neither looks attention up in transformers' AttentionInterface nor reports any: "
-        "a model without attention has no pattern to show"
+        "it has no attention, or keeps its pattern to itself"
     )
 
 

@@ -44,7 +44,10 @@ def _from_text(tokenizer: PreTrainedTokenizerBase | None, text: str) -> Tokens:
     if not tokenizer.is_fast:
         # no character offsets: read the ids back instead, so that spans lie in the text as the tokenizer sees it
         return _from_ids(tokenizer, tokenizer(text, verbose=False)["input_ids"])
-    coded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    try:
+        coded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)
+    except Exception as error:  # tokenizers raises nothing narrower, for a word where there is no unknown token
+        raise ValueError(f"the tokenizer cannot read {text[:40]!r}: {error}") from error
     ids, spans = coded["input_ids"], coded["offset_mapping"]
     added = coded["special_tokens_mask"]
     names = tokenizer.convert_ids_to_tokens(ids)

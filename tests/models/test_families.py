@@ -106,7 +106,7 @@ def test_a_tokenizer_without_special_tokens_or_a_length_is_enough():
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("mamba2", "a model without attention"),
+    ("mamba2", "it has no attention, or keeps its pattern to itself"),
     ("reformer/causal", "no module of it hands out the patterns of layers"),
     ("longformer", r"reports attention of shape \(1, 4, 12, 513\), which is not \[1, head, token, token\]"),
     ("squeezebert", "is no pattern: its weights start at .* and its rows sum to up to"),

@@ -59,3 +59,9 @@ def test_the_uniform_heads_are_found_by_no_measure_of_entropy(seen):
         one = seen.layers[layer]
         rows = measure.entropy(one.pattern, one.support)[head]
         torch.testing.assert_close(rows, measure.entropy(measure.uniform(one.support), one.support)[0], equal_nan=True)
+
+
+def test_a_word_that_the_planted_model_does_not_know_is_refused():
+    """Any stand-in would be one of its words, and its heads would be measured on another text than the one given."""
+    with pytest.raises(ValueError, match="the tokenizer cannot read 'cat zebra cat'"):
+        models.capture(models.planted(), "cat zebra cat")
