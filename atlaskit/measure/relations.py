@@ -72,7 +72,8 @@ def ask(seen: Capture, words: Words, question: Relation | Coreference) -> Answer
     """How every head of one captured text answers, and every rule.
 
     A head's answer is the most attended word among those it may see, itself left out; ties share. A word is asked about
-    where a right answer lies within reach and there are at least two words to choose from.
+    where a right answer lies within reach and there are at least two words to choose from. As Clark et al. leave out
+    [CLS] and [SEP], where sinks live, a decoder's first word is nobody's answer.
     """
     kind = seen.layers[0].kind
     layers = [layer for layer in seen.layers if layer.kind == kind]
@@ -80,6 +81,8 @@ def ask(seen: Capture, words: Words, question: Relation | Coreference) -> Answer
     reachable = by_word(layers[0].support[None].float(), owner, n_words=n)[0] > 0
     right, candidates = _right_and_possible(words, question)
     candidates = candidates & reachable & ~torch.eye(n, dtype=torch.bool)
+    if kind == "decoder":
+        candidates[:, 0] = False
     right = right & candidates
     rows = right.any(-1) & (candidates.sum(-1) >= 2)
     names, rules = _rules(words, question, candidates)

@@ -10,11 +10,11 @@ from atlaskit.records import Capture, LayerAttention, Tokens
 GOLD = models.gold_words()
 
 
-def captured(words, pattern, support):
+def captured(words, pattern, support, *, kind="encoder"):
     """A capture of one layer in which every word is a token."""
     n = len(words)
     tokens = Tokens(words.text, torch.arange(n), words.strings, words.spans, torch.zeros(n, dtype=torch.bool))
-    layer = LayerAttention(0, "encoder", pattern, support, None, None, None, None, None, "made by hand")
+    layer = LayerAttention(0, kind, pattern, support, None, None, None, None, None, "made by hand")
     return Capture("made", tokens, tokens, (layer,))
 
 
@@ -70,6 +70,17 @@ def test_a_causal_head_is_asked_only_what_it_can_see():
     assert found.heads.isnan().all()
     back = measure.ask(captured(words, pattern, measure.causal(n)), words, measure.Relation("det", "to dependent"))
     assert back.asked > 0
+
+
+def test_a_sink_on_the_first_word_of_a_decoder_is_nobodys_answer():
+    words = GOLD[3]
+    n = len(words)
+    sink = torch.zeros(1, n, n)
+    sink[0, :, 0] = 0.6
+    sink[0] += 0.4 * torch.eye(n).roll(-1, 1).tril()
+    seen = captured(words, sink / sink.sum(-1, keepdim=True), measure.causal(n), kind="decoder")
+    found = measure.ask(seen, words, measure.Relation("det", "to dependent"))
+    torch.testing.assert_close(found.heads[0, 0], found.rules[found.rule_names.index("-1")])
 
 
 def test_the_probe_finds_the_head_on_one_half_and_reports_the_other():
