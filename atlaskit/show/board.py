@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from atlaskit.show.overview import Measures, Overview
 from atlaskit.show.pictures import Picture, Pictures
 
 
+@runtime_checkable
 class Board(Protocol):
     """Answers for a page."""
 

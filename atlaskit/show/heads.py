@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -16,6 +16,7 @@ from atlaskit.show.words import Units, by_token, by_word, gathered
 TILE = 1 << 26  # bytes of pattern that are in memory at once
 
 
+@runtime_checkable
 class Source(Protocol):
     """One text through one model, its attention to be had a tile of queries at a time."""
 

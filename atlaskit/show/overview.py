@@ -47,8 +47,9 @@ class Overview:
 def blank(source: Source, measures: Measures) -> Overview:
     """An overview of a text of which nothing has been read yet."""
     n_layer, n_head = len(source.layers), source.n_head
-    side = tile_side(n_head)
-    high, wide = (-(-n // levels.block(n, side)) for n in (len(source.tokens), len(source.source)))
+    high, wide = (
+        _small(_small(n, levels.LARGEST_SIDE), tile_side(n_head)) for n in map(len, (source.tokens, source.source))
+    )
     values = np.full((len(measures), n_layer, n_head), np.nan, np.float32)
     return Overview(np.zeros((n_layer, n_head, high, wide), np.uint8), values, values[:, :, 0].copy())
 
@@ -78,6 +79,11 @@ def tiles(pictures: Pictures, *, words: bool, sinks: bool) -> UInt8[np.ndarray, 
     ]
     nothing = np.zeros_like(small[0][0])
     return np.stack([np.stack(one + [nothing] * (pictures.source.n_head - len(one))) for one in small])
+
+
+def _small(n: int, largest: int) -> int:
+    """Cells that are left when as many neighbours share one as it takes."""
+    return -(-n // levels.block(n, largest))
 
 
 def _tile(picture: UInt8[np.ndarray, "row column"], pictures: Pictures) -> UInt8[np.ndarray, "query key"]:

@@ -68,7 +68,11 @@ class Pictures:
         if window is None and key in self.kept:
             self.kept.move_to_end(key)
             return self.kept[key]
-        picture = self._make(layer, slice(head, head + 1), colour, self.reader(words, sinks), window)[0]
+        made = self._make(layer, slice(head, head + 1), colour, self.reader(words, sinks), window)
+        if not made:  # a layer with fewer heads than the widest
+            other = self.head(layer, 0, colour, words=words, sinks=sinks, window=window)
+            return other._replace(levels=np.zeros_like(other.levels))
+        picture = made[0]
         if window is None:
             self.keep(key, picture)
         return picture
@@ -103,6 +107,8 @@ class Pictures:
     ) -> Float[np.ndarray, "2 column"]:
         """Exactly what one query unit gives to each key unit, and what the ignorant head would; nan if undefined."""
         cells = self.reader(words, sinks).cells(layer, slice(unit, unit + 1), heads=slice(head, head + 1))
+        if len(cells.weights) == 0:
+            return np.full((2, cells.weights.shape[-1]), np.nan, np.float32)
         both = torch.stack([cells.weights[0, 0], cells.ignorant[0]])
         return torch.where(cells.defined[0, 0], both, math.nan).numpy().astype(np.float32)
 
