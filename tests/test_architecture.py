@@ -30,7 +30,7 @@ ROOMS = {
     "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers", "typing_extensions"},
     "training": {"atlaskit.records", "accelerate", "jaxtyping", "safetensors", "torch", "tqdm", "transformers"},
     "show": {"atlaskit.records", "IPython", "anywidget", "bokeh", "ipywidgets", "jaxtyping", "jupyter_bokeh", "numpy"}
-    | {"pyarrow", "torch", "traitlets"},
+    | {"pyarrow", "torch", "tqdm", "traitlets"},
     "runs": {"atlaskit.records", "jinja2", "jupyter_client", "latex2mathml", "nbclient", "nbconvert", "nbformat"}
     | {"jaxtyping", "numpy", "papermill", "pyarrow", "torch"},
 }
@@ -231,13 +231,15 @@ PUBLIC = {
     """,
     "measure": """
         Answers Coreference Probe Relation ask probe questions
+        Paths alti mixing_ratio norm_shares rollout sentence_lift terms top_paths value_norms with_residual
         REPEAT_ROLES Role Roles TEXT_ROLES aligned_words by_word has_entity has_upos word_of words_where find_roles nearby random_repeats role_scores same_sentence same_stretch
         Boxes Chance Neighbours PairKinds ScaleCurve Selector Spectrum SplitHalf Writes adjusted
         bootstrap_covariances causal chordal_distance coarse_grain column_marginal concentration containment
         crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence effective_keys
         effective_temperature entropy estimate false_discovery first_token fractal_interpolation free_energy
         freezing_temperature full gaussian_surrogate generalized_dimensions geodesic_distance gride haar_cosines
-        haar_overlap heat_capacity ignorant induction interpolation_dimension key_preference keys lacunarity level levina_bickel
+        haar_overlap heat_capacity ignorant induction interpolation_dimension keys lacunarity level levina_bickel
+        grid_shifts key_preference without_each_scale
         mass mass_on max_weight mean_distance mean_energy moments multifractal_spectrum mutual_neighbours neighbours
         next_token over_pairs overlap overlap_curve own_token pair_kinds paired_p pairs participation_ratio pca_rank
         permutation_p permuted_rows previous_token principal_cosines punctuation purity random_gauge regauged
@@ -249,9 +251,10 @@ PUBLIC = {
     """,
     "maps": "HeadMap head_map",
     "models": """
-        Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
+        Reread reread Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
         scores_without SpanPoints span_points tokens_in
-        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture fingerprint
+        LogitAttribution Mixing direct_logit_attribution mixing
+        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture clouds fingerprint
         closed_class_words gold_words read_conllu spacy_words intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
     """,
     "runs": """
@@ -260,7 +263,7 @@ PUBLIC = {
     """,
     "show": """
         Compare Explorer bind curve curve_columns draw export head_columns head_grid heatmap heatmap_columns html interval_columns intervals
-        load_notebook mosaic mosaic_columns source token_strip trade_off trade_off_columns
+        load_notebook mosaic mosaic_columns points source token_strip trade_off trade_off_columns
     """,
     "training": """
         Curve Plan Task accuracy associative_recall causal_batch character_stream copy held_out_loss language

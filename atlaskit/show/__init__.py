@@ -17,6 +17,7 @@ from atlaskit.show.mosaic import mosaic_columns as mosaic_columns
 from atlaskit.show.page import draw as draw
 from atlaskit.show.page import html as html
 from atlaskit.show.page import load_notebook as load_notebook
+from atlaskit.show.points import points as points
 from atlaskit.show.strip import token_strip as token_strip
 from atlaskit.show.theme import source as source
 from atlaskit.show.trade_off import trade_off as trade_off
