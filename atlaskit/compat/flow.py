@@ -1,4 +1,4 @@
-"""Attention flow of Abnar & Zuidema (2020): attention as pipes of limited width, and how much fits from token to token."""
+"""Attention flow of Abnar & Zuidema (2020): attention as pipes of limited width, and how much fits through them."""
 
 import numpy as np
 import torch
@@ -21,8 +21,8 @@ def attention_flow(mixing: Float[Tensor, "layer query key"], query: int) -> Floa
     n_layer, n_token, _ = mixing.shape
     if n_layer * n_token**2 > EDGES:
         raise MemoryError(
-            f"{n_layer} layers × {n_token} × {n_token} tokens make {n_layer * n_token**2} pipes; the budget is {EDGES}. "
-            "Give a shorter text or fewer layers, or use rollout"
+            f"{n_layer} layers × {n_token} × {n_token} tokens are {n_layer * n_token**2} pipes, the budget is {EDGES}; "
+            "give a shorter text or fewer layers, or use rollout"
         )
     # place (layer, token) is number layer × n_token + token; the input is layer 0
     whole = (mixing.double().cpu() * UNIT).round().int()

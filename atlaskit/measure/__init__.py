@@ -24,6 +24,14 @@ from .estimate import estimate as estimate
 from .estimate import false_discovery as false_discovery
 from .estimate import paired_p as paired_p
 from .estimate import permutation_p as permutation_p
+from .flow import alti as alti
+from .flow import mixing_ratio as mixing_ratio
+from .flow import norm_shares as norm_shares
+from .flow import rollout as rollout
+from .flow import sentence_lift as sentence_lift
+from .flow import terms as terms
+from .flow import value_norms as value_norms
+from .flow import with_residual as with_residual
 from .fractal import Spectrum as Spectrum
 from .fractal import generalized_dimensions as generalized_dimensions
 from .fractal import multifractal_spectrum as multifractal_spectrum
@@ -44,6 +52,8 @@ from .geometry import rv_coefficient as rv_coefficient
 from .geometry import svcca as svcca
 from .geometry import write_axes as write_axes
 from .geometry import write_coordinates as write_coordinates
+from .grids import grid_shifts as grid_shifts
+from .grids import without_each_scale as without_each_scale
 from .interpolation import fractal_interpolation as fractal_interpolation
 from .interpolation import interpolation_dimension as interpolation_dimension
 from .interpolation import vertical_scaling as vertical_scaling
@@ -60,6 +70,8 @@ from .nulls import toeplitz as toeplitz
 from .nulls_fractal import column_marginal as column_marginal
 from .nulls_fractal import key_preference as key_preference
 from .nulls_fractal import surrogates as surrogates
+from .paths import Paths as Paths
+from .paths import top_paths as top_paths
 from .pattern import concentration as concentration
 from .pattern import divergence as divergence
 from .pattern import effective_keys as effective_keys

@@ -90,8 +90,8 @@ def rollout(mixing: Float[Tensor, "layer query key"]) -> Float[Tensor, "layer qu
     if not (apart < 1e-4).all():  # also when it is nan
         layer, query = divmod(int(apart.nan_to_num(float("inf")).argmax()), mixing.shape[1])
         raise ValueError(
-            f"row {query} of layer {layer} sums to {float(mixing[layer, query].sum()):.4g}, not to 1; give shares, such "
-            "as those of alti, norm_shares or with_residual"
+            f"row {query} of layer {layer} sums to {float(mixing[layer, query].sum()):.4g}, not to 1; give shares, as "
+            "alti, norm_shares and with_residual do"
         )
     product, layers = torch.eye(mixing.shape[-1], device=mixing.device, dtype=mixing.dtype), []
     for layer in mixing:

@@ -63,7 +63,7 @@ def find_blocks(model: Model, tokens: Tokens) -> Blocks:
             "load it with its language-model head"
         )
     whole = Blocks((), (0,) * len(attending))
-    found = _common_list(model.net, attending)
+    found = common_list(model.net, attending)
     return found if found and _holds(model, found, inputs, whole) else whole
 
 
@@ -129,7 +129,7 @@ def each_head(
         yield run_from(model, blocks, before, layer=layer, copies=len(heads), change=change)
 
 
-def _common_list(net: nn.Module, attending: Sequence[nn.Module]) -> Blocks | None:
+def common_list(net: nn.Module, attending: Sequence[nn.Module]) -> Blocks | None:
     """The list of modules in which each attending module has a place of its own, in the order of attending."""
     names = {module: name for name, module in net.named_modules()}
     for name, blocks in net.named_modules():
