@@ -170,6 +170,25 @@ class Survey:
         return self.scores[name]
 
 
+@dataclass(frozen=True, eq=False)
+class Clouds:
+    """What every head read out over a corpus: points to look at, and sums over all tokens to take covariances from.
+
+    `z` and `stream` (the residual stream before the layer) are of the same tokens, drawn from every document alike.
+    `n`, `total` and `moment` (Σ z zᵀ, in float64) are of all tokens that could be drawn, apart for each block of
+    documents, so that documents can be drawn anew.
+    """
+
+    model: str
+    z: Float[Tensor, "layer head point d_head"]
+    stream: Float[Tensor, "layer point d_model"]
+    document: Int[Tensor, " point"]
+    position: Int[Tensor, " point"]
+    n: Int[Tensor, " block"]
+    total: Float[Tensor, "block layer head d_head"]
+    moment: Float[Tensor, "block layer head d_head d_head"]
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A value with its interval over documents and the interval that chance alone gives.

@@ -21,12 +21,14 @@ def observe(
     listener: Callable[[Site, Call | Report], Any],
     *,
     read: Callable[[int, Tensor], object] | None = None,
-) -> None:
+    stream: bool = False,
+) -> Any:
     """Show `listener` each layer's attention, before it has happened where the hook works and after it elsewhere.
 
     Of each document come its tokens and what they are read from. More than one at a time are padded on the right.
     `read` is told what each layer's W_O reads, with the layer's place in ``model.sites``. The language-model head is
-    left out: it costs a third of a small model and is not looked at.
+    left out: it costs a third of a small model and is not looked at. Returns what the trunk returns, with `stream` also
+    the residual stream before every layer.
     """
     spoken = 0
 
@@ -37,7 +39,7 @@ def observe(
         return listener(site, call)
 
     trunk = model.net.base_model
-    inputs = accepted(trunk, model.padded(documents) | {"use_cache": False})
+    inputs = accepted(trunk, model.padded(documents) | {"use_cache": False, "output_hidden_states": stream})
     with torch.inference_mode(), ExitStack() as stack:
         if model.proof.outside:
             stack.enter_context(eagerly(model.net))
@@ -47,6 +49,7 @@ def observe(
             stack.enter_context(hooked(model.net, listen, lazy=model.proof.lazy))
             if read is not None:
                 stack.enter_context(reading([site.projection for site in model.sites], lambda: spoken, read))
-        trunk(**inputs)
+        told = trunk(**inputs)
     if spoken != len(model.sites):
         raise RuntimeError(f"{model.name} attended {spoken} times on this text and {len(model.sites)} in its proof")
+    return told

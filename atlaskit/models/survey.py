@@ -1,6 +1,6 @@
 """The second way to look: a corpus, one number per document, layer and head, in bounded memory."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -122,20 +122,18 @@ def _by_moments(site: Site, call: Call | Report, document: Read, sums: Sums) -> 
 
 def _by_tiles(site: Site, call: Call | Report, documents: Sequence[Read], sums: Sequence[Sums]) -> Tensor | None:
     """What the heads write, after the scores have seen the pattern, a tile of queries at a time."""
-    tile = _tile(call)
-    step = max(1, tile // (4 * len(documents) * site.n_head * call.n_key))
     outputs: list[Tensor] = []
-    for start in range(0, call.n_query, step):
-        part = call.attend(slice(start, min(start + step, call.n_query)))
+    for rows in tiles(call, len(documents) * site.n_head):
+        part = call.attend(rows)
         if part.output is not None:
             outputs.append(part.output)
         for i, (document, total) in enumerate(zip(documents, sums, strict=True)):
-            rows = _unpadded(site, part, start, i, document)
-            if len(rows.queries):
-                seen = _fields(rows)
+            own = _unpadded(site, part, rows.start, i, document)
+            if len(own.queries):
+                seen = _fields(own)
                 if any(one.needs_moments for one in total.scores):
-                    seen = _fields(moments.of_pattern(rows)) | seen
-                total.add(seen, rows.queries)
+                    seen = _fields(moments.of_pattern(own)) | seen
+                total.add(seen, own.queries)
     return torch.cat(outputs, dim=1) if outputs else None
 
 
@@ -155,10 +153,13 @@ def _keys(site: Site, document: Read) -> Any:
     return document[0] if site.kind == "decoder" else document[1]
 
 
-def _tile(call: Call | Report) -> int:
-    """Bytes of pattern in one tile: a share of what is free on a GPU, what stays in the cache of a processor."""
+def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
+    """Query rows of a layer, as many at a time as fit a tile: a share of what is free on a GPU, or `TILE` bytes."""
     device = call.pattern.device if isinstance(call, Report) else call.q.device
-    return torch.cuda.mem_get_info(device)[0] // 32 if device.type == "cuda" else TILE
+    tile = torch.cuda.mem_get_info(device)[0] // 32 if device.type == "cuda" else TILE
+    step = max(1, tile // (4 * n_pattern * call.n_key))
+    for start in range(0, call.n_query, step):
+        yield slice(start, min(start + step, call.n_query))
 
 
 def _fields(record: Any) -> dict[str, Any]:

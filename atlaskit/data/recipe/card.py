@@ -124,9 +124,11 @@ def _training(recipe: Recipe, found: Findings) -> str:
         else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
         "Every other step has rows a quarter as long."
     )
+    # queries, keys and values lie in one matrix there, and Muon would move the values almost alone
+    but = f" but {', '.join(plan.adamw)}" if recipe.kind == "decoder" else ""
     run = (
         f"{plan.steps:,} steps of {ROWS * CONTEXT:,} tokens ({found.tokens_seen / 1e6:.1f} million tokens seen). Muon "
-        f"for the matrices inside the layers, AdamW for the rest; peak rate {plan.learning_rate:g}, {plan.warmup} "
+        f"for the matrices inside the layers{but}, AdamW for the rest; peak rate {plan.learning_rate:g}, {plan.warmup} "
         f"steps of warmup, {plan.hold} at the peak, then half a cosine; gradient norm clipped at {plan.clip:g}, no "
         "dropout, bfloat16. Position vectors start as sinusoids and are trained on; no head is set by hand."
     )

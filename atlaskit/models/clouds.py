@@ -1,0 +1,114 @@
+"""Clouds of points: what every head read out over a corpus, in one pass and in memory that does not grow with it."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from atlaskit.models.capture import check_finite
+from atlaskit.models.documents import Read, tokenized
+from atlaskit.models.hook import Call
+from atlaskit.models.model import Model
+from atlaskit.models.observe import observe
+from atlaskit.models.proof import Site
+from atlaskit.models.report import Report
+from atlaskit.models.survey import tiles
+from atlaskit.models.tokenize import Text
+from atlaskit.records import Clouds
+
+BLOCKS = 32
+"""Blocks of documents whose sums are kept apart: enough to draw them anew, few enough to hold."""
+
+
+def clouds(
+    model: Model,
+    texts: Iterable[Text],
+    *,
+    points: int = 1000,
+    seed: int = 0,
+    max_tokens: int | None = None,
+    progress: bool = True,
+) -> Clouds:
+    """z of every head, and the stream before every layer, at `points` tokens drawn by `seed`; and sums over all tokens.
+
+    Every document gives as many points as any other, or all it has. Special tokens and the first one, which in a
+    decoder reads only itself, are left out. Raises TypeError for an encoder–decoder or a model that shows no z,
+    ValueError where no document has a token to draw.
+    """
+    if model.is_encoder_decoder or model.proof.outside:
+        why = model.proof.outside or "it is an encoder–decoder, whose two streams are no one cloud"
+        raise TypeError(f"{model.name} has no clouds: {why}")
+    documents = tokenized(model, texts, max_tokens)
+    places = [_eligible(document) for document in documents]
+    chosen = _draw(places, points, seed)
+    drawn: list[tuple[Tensor, Tensor]] = []
+    blocks = min(BLOCKS, len(documents))
+    sums = [_Sums() for _ in range(blocks)]
+    for i in tqdm(range(len(documents)), unit=" texts", disable=not progress, delay=1, leave=False):
+        z, stream = _one(model, documents[i])
+        sums[i % blocks].add(z[:, :, places[i]])
+        drawn.append((z[:, :, chosen[i]], stream[:, chosen[i]]))
+    return Clouds(
+        model.name,
+        z=torch.cat([z for z, _ in drawn], dim=2),
+        stream=torch.cat([stream for _, stream in drawn], dim=1),
+        document=torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(one) for one in chosen])),
+        position=torch.cat(chosen),
+        n=torch.tensor([one.n for one in sums]),
+        total=torch.stack([one.total for one in sums]),
+        moment=torch.stack([one.moment for one in sums]),
+    )
+
+
+class _Sums:
+    """Sums over the tokens of a block of documents, in float64."""
+
+    def __init__(self) -> None:
+        self.n, self.total, self.moment = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, z: Tensor) -> None:
+        wide = z.double()
+        self.n += z.shape[2]
+        self.total = self.total + wide.sum(2)
+        self.moment = self.moment + wide.mT @ wide
+
+
+def _eligible(document: Read) -> Int[Tensor, " point"]:
+    tokens = document[0]
+    plain = ~tokens.special
+    plain[0] = False
+    return plain.nonzero().flatten()
+
+
+def _draw(places: Sequence[Tensor], points: int, seed: int) -> list[Tensor]:
+    """Places of each document: the same number from each, except that short ones give all they have to the rest."""
+    generator = torch.Generator().manual_seed(seed)
+    left, quota = points, {}
+    order = sorted(range(len(places)), key=lambda i: len(places[i]))
+    for done, i in enumerate(order):  # the shortest first, so that what it lacks is shared by all that follow
+        quota[i] = min(len(places[i]), -(-left // (len(order) - done)))
+        left -= quota[i]
+    if not any(quota.values()):
+        raise ValueError("no document has a token to draw besides special ones and its first; give longer texts")
+    return [
+        place[torch.randperm(len(place), generator=generator)[: quota[i]].sort().values]
+        for i, place in enumerate(places)
+    ]
+
+
+def _one(model: Model, document: Read) -> tuple[Tensor, Tensor]:
+    """z [layer head token d_head] and stream [layer token d_model] of one document, in float32 on the processor."""
+    heads: list[Tensor] = []
+
+    def listen(site: Site, call: Call | Report) -> Tensor | None:
+        parts = [call.attend(rows).output for rows in tiles(call, site.n_head)]
+        output = torch.cat([part for part in parts if part is not None], dim=1)
+        check_finite(site, output.transpose(1, 2))
+        heads.append(output[0].float().transpose(0, 1).cpu())
+        return output
+
+    told = observe(model, [document], listen, stream=True)
+    streams = [told.hidden_states[site.layer][0].float().cpu() for site in model.sites]
+    return torch.stack(heads), torch.stack(streams)
