@@ -19,6 +19,7 @@ EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 OTHERWISE = {
     "01_tutorial": {"model": "mini-causal", "text": "Two <b>& tokens.", "max_tokens": 16, "seed": 1},
     "02_fractal_analysis": {"model": "mini-causal", "n_tokens": 64, "n_documents": 3, "draws": 19, "seed": 1},
+    "04_bias": {"domains": ["gender", "religion"], "n_families": 8, "seed": 1},
     "05_atlas_geometry": {"model": "mini-causal", "max_tokens": 32, "rank": 3, "draws": 50, "seed": 1},
 }
 

@@ -56,8 +56,8 @@ class Pair:
 def differing(one: str, other: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Spans of the words in which two texts differ; neighbours are one span. A side that only lacks words has none."""
     words = [[match.span() for match in _WORD.finditer(text)] for text in (one, other)]
-    spelled = [[text[start:end] for start, end in spans] for text, spans in zip((one, other), words, strict=True)]
-    blocks = difflib.SequenceMatcher(None, *spelled, autojunk=False).get_opcodes()
+    mine, theirs = ([text[start:end] for start, end in spans] for text, spans in zip((one, other), words, strict=True))
+    blocks = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes()
     found: tuple[list[Span], list[Span]] = ([], [])
     for kind, first, last, start, stop in blocks:
         if kind != "equal":

@@ -83,7 +83,9 @@ def read_stereoset(
         if setting == "intersentence":
             target["context"] = _cell(row, "context", where)
         name = str(row.get("id") or f"stereoset-{i + 1}")
-        found.append(_pair(target, where, name=name, domain=domain, stereotype=said[LABELS[1]], counter=said[LABELS[0]]))
+        found.append(
+            _pair(target, where, name=name, domain=domain, stereotype=said[LABELS[1]], counter=said[LABELS[0]])
+        )
     return found
 
 

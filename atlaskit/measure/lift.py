@@ -10,9 +10,7 @@ from atlaskit.measure.support import uniform
 NAN = float("nan")
 
 
-def key_lift(
-    pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
-) -> Float[Tensor, "head key"]:
+def key_lift(pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]) -> Float[Tensor, "head key"]:
     """Attention that each key receives over what it would receive from the ignorant head; 1 everywhere for that head.
 
     Rows without a choice are left out of both; nan for a key that no other row may see.

@@ -45,8 +45,8 @@ def mediate(model: Model, pairs: Sequence[Pair], *, progress: bool = True) -> Me
         raise ValueError("there are no pairs to mediate; see matching_pairs")
     if unlike := [pair.name for pair in pairs if not _match(model, pair)]:
         raise ValueError(
-            f"{len(unlike)} of {len(pairs)} pairs do not match token by token, such as {unlike[0]!r}; z is swapped place "
-            "by place, so choose with matching_pairs"
+            f"{len(unlike)} of {len(pairs)} pairs do not match token by token, such as {unlike[0]!r}; z is swapped "
+            "place by place, so choose with matching_pairs"
         )
     own, other = ([job for i, pair in enumerate(pairs) for job in _side(model, rule, pair, side, i)] for side in (0, 1))
     lost = -_patched(model, own, other, progress)
@@ -98,7 +98,7 @@ def preference_effects(
     means: Float[Tensor, "layer head d_value"],
     rule: Rule | None = None,
 ) -> Float[Tensor, "pair layer head"]:
-    """Preference with one head at its mean less preference as is, in nats: below zero, the head feeds the stereotype."""
+    """Preference with a head at its mean less preference as is, in nats: below zero, the head feeds the stereotype."""
     plain = [Pair(p.name, p.domain, p.family, p.stereotype, p.counter, p.context) for p in pairs]  # no third sentence
     as_is = pair_scores(model, plain, rule=rule).preference
     size = model.geometry

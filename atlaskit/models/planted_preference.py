@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from atlaskit.data import Pair
 from atlaskit.models.model import Model, wrap
-from atlaskit.models.planted import POSITION, PREDICTION, SHARP, TOKEN, WIDTH, _attend, _undo_norm, _write
+from atlaskit.models.planted import POSITION, PREDICTION, TOKEN, WIDTH, _attend, _undo_norm, _write
 from atlaskit.records import Head
 
 BIASED: Head = (1, 2)

@@ -72,8 +72,8 @@ def trade_off(
         line_color=theme.NEUTRAL, line_width=1.5,
     )  # fmt: skip
     fig.text(
-        "cost", "gain", text="label", source=data, x_offset=9, y_offset=-5, text_font_size="12px",
-        text_font="sans-serif", text_color=theme.SERIES[-1],
+        "cost", "gain", text="label", source=data, x_offset=9, y_offset=-5, text_font_size={"value": "12px"},
+        text_font={"value": "sans-serif"}, text_color=theme.SERIES[-1],
     )  # fmt: skip
     number = CustomJSHover(code=NUMBER)
     tips = theme.tooltip(

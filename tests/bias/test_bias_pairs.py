@@ -78,7 +78,7 @@ def test_domains_are_chosen_by_name_and_an_empty_one_is_refused():
 
 
 def test_sentences_that_are_the_same_are_refused():
-    with pytest.raises(ValueError, match="pair 'x': both sentences are 'A  b.', so there is nothing to compare"):
+    with pytest.raises(ValueError, match=r"pair 'x': both sentences are 'A  b\.', so there is nothing to compare"):
         Pair("x", "d", "f", "A b.", "A  b.")
     with pytest.raises(ValueError, match="pair 'x': its counter is empty"):
         Pair("x", "d", "f", "A b.", " ")
@@ -118,7 +118,10 @@ def test_users_pairs_come_from_csv_and_jsonl_alike(tmp_path, kind):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("domain,stereotype\nx,A b.\n", r"bad.csv, row 1: the column 'counter' is missing; there are domain, stereotype"),
+        (
+            "domain,stereotype\nx,A b.\n",
+            r"bad.csv, row 1: the column 'counter' is missing; there are domain, stereotype",
+        ),
         ("domain,stereotype,counter\nx,A b.,\n", "bad.csv, row 1: the column 'counter' is empty"),
         ("domain,stereotype,counter\nx,A b.,B b.\nx,A b.,A b.\n", "bad.csv, row 2: pair 'bad-2': both sentences are"),
         ("domain,stereotype,counter\n", "bad.csv has no rows"),

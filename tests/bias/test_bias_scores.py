@@ -193,9 +193,13 @@ def test_pairs_that_do_not_match_token_by_token_are_named_and_can_be_left_out(ca
 def test_what_cannot_be_scored_is_refused_with_the_reason(causal, masked):
     with pytest.raises(TypeError, match="has no language-model head of its own to score sentences with"):
         models.pair_scores(models.load("all-minilm-l6-v2"), PAIRS)
-    with pytest.raises(ValueError, match="the rule 'pll' is not for causal models, such as mini-causal; use sum or pmi"):
+    with pytest.raises(
+        ValueError, match="the rule 'pll' is not for causal models, such as mini-causal; use sum or pmi"
+    ):
         models.pair_scores(causal, PAIRS, rule="pll")
-    with pytest.raises(ValueError, match="the rule 'sum' is not for masked models, such as random BERT; use pll or crows"):
+    with pytest.raises(
+        ValueError, match="the rule 'sum' is not for masked models, such as random BERT; use pll or crows"
+    ):
         models.pair_scores(masked, PAIRS, rule="sum")
     with pytest.raises(ValueError, match="there are no pairs to score"):
         models.pair_scores(causal, [])

@@ -1,0 +1,51 @@
+"""The old ratio, and the head that shows what is wrong with it."""
+
+import pytest
+import torch
+
+from atlaskit import measure
+from atlaskit.compat import attention_atlas_bias as old
+from atlaskit.compat.flaws import FlawedQuantity
+
+
+def at(place, n=20):
+    return torch.arange(n) == place
+
+
+@pytest.mark.parametrize(("place", "ratio"), [(0, 3.598), (10, 0.669), (19, 0.05)])
+def test_the_old_ratio_of_an_ignorant_causal_head_is_a_function_of_the_place(place, ratio):
+    support = measure.causal(20)
+    even = measure.uniform(support)
+    with pytest.warns(FlawedQuantity, match=r"3.6 at the first token and 0.05 at the last"):
+        found = old.bar(even, support, at(place))
+    assert float(found.value) == pytest.approx(ratio, abs=1e-3)
+    assert float(found.value) == pytest.approx(sum(1 / (i + 1) for i in range(place, 20)))  # 1/(i+1) from each query
+    assert torch.equal(found.value, found.null.mean)
+    assert float(measure.key_lift(even, support)[0, place]) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_head_that_knows_nothing_crosses_every_threshold_but_the_highest():
+    support = measure.causal(20)
+    with pytest.warns(FlawedQuantity):
+        value = float(old.bar(measure.uniform(support), support, at(0)).value)
+    crossed = {name for name, limit in old.BAR_THRESHOLDS.items() if value > limit}
+    assert crossed == {"specialised", "UNFAIR", "STEREO"}
+
+
+def test_the_old_self_reinforcement_of_one_token_is_its_own_weight_times_the_length():
+    support = measure.causal(20)
+    with pytest.warns(FlawedQuantity, match="20 at the first token of 20 for every causal head"):
+        found = old.bsr(measure.uniform(support), support, at(0))
+    assert float(found.value) == pytest.approx(20)
+
+
+def test_a_text_with_one_flagged_word_in_five_is_high():
+    with pytest.warns(FlawedQuantity, match="weighs counts by hand"):
+        level = old.composite(words=5, flagged=1, counts={"GEN": 1, "STEREO": 1})
+    assert level == pytest.approx(0.3 * 0.2 + 0.2 + 0.25)
+    assert level > 0.40
+
+
+def test_no_flagged_token_is_no_ratio():
+    with pytest.raises(ValueError, match="none of the 20 tokens is flagged"):
+        old.bar(torch.ones(1, 20, 20) / 20, measure.full(20), torch.zeros(20, dtype=torch.bool))
