@@ -246,15 +246,16 @@ PUBLIC = {
         relative_dimensions reliable_rank runner_up_ratio rv_coefficient same_token self_similarity sliding special
         spectrum spectrum_matched_cosines split_half surrogates svcca thinned toeplitz two_nn uniform
         against_chance at_equal_length clustered familywise_p half icat key_lift language_model_score macro matched
-        pareto_front stereotype_score
+        pareto_front stereotype_score like_orders rank_correlation
         vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
     """,
     "maps": "HeadMap head_map",
     "models": """
         Reread reread Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
+        Erasure Integrated candidates chefer erase filler gradient_input integrated_gradients occlusion prediction
         scores_without SpanPoints span_points tokens_in
         LogitAttribution Mixing direct_logit_attribution mixing
-        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture clouds fingerprint
+        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture clouds predictive_entropy top_k_attention fingerprint
         closed_class_words gold_words read_conllu spacy_words intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
     """,
     "runs": """

@@ -1,31 +1,23 @@
 """Ablation: what a model loses, in nats per token, when heads say something that does not depend on the text."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from atlaskit.models.documents import tokenized
-from atlaskit.models.intervene import all_z, check_changeable, mean_z
+from atlaskit.models.intervene import all_z, mean_z
+from atlaskit.models.loss import loss, readable, tasks
 from atlaskit.models.model import Model
-from atlaskit.models.proof import accepted
-from atlaskit.models.suffix import Blocks, each_head, find_blocks, run, run_from
+from atlaskit.models.suffix import each_head, find_blocks, run, run_from
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Head, Survey, Tokens
 
 Ablation: TypeAlias = Literal["mean", "zero", "resample"]
-MASKED = 0.15
-"""Share of the tokens that a masked model has to guess (Devlin et al. 2019)."""
 POOL = 1024
 """Tokens whose z is kept to resample from."""
-IGNORED = -100
-"""The target of a place where nothing is asked."""
-
 Instead: TypeAlias = Callable[[int], Float[Tensor, "layer head query d_value"]]
 """What stands in the place of every head's z in a text of so many tokens."""
 
@@ -48,27 +40,27 @@ def ablation_effects(
     tokens, drawn by `seed` and hidden. The layers before an ablated one are not run again. An interrupt (Ctrl-C)
     returns the documents that are done, with ``complete`` False.
     """
-    documents = _tokens(model, texts, max_tokens)
-    tasks = _tasks(model, documents, seed)
+    documents = readable(model, texts, max_tokens)
+    asked = tasks(model, documents, seed)
     blocks = find_blocks(model, documents[0])
     size = model.geometry
     done: list[Tensor] = []
-    bar = tqdm(total=len(tasks) * size.n_layer, unit=" layers", disable=not progress, delay=1, leave=False)
+    bar = tqdm(total=len(asked) * size.n_layer, unit=" layers", disable=not progress, delay=1, leave=False)
     complete = True
     try:
         instead = _instead(model, documents, kind, reference, seed)
-        for inputs, targets in tasks:
+        for inputs, targets in asked:
             before = run(model, blocks, inputs)
-            loss, replacement = _loss(before.logits, targets), instead(targets.shape[-1])
+            as_is, replacement = loss(before.logits, targets), instead(targets.shape[-1])
             effects = []
             for layer in range(size.n_layer):
                 parts = each_head(model, blocks, before, layer=layer, instead=replacement[layer])
-                effects.append(torch.cat([_loss(logits, targets) for logits in parts]) - loss)
+                effects.append(torch.cat([loss(logits, targets) for logits in parts]) - as_is)
                 bar.update()
             done.append(torch.stack(effects).cpu())
     except KeyboardInterrupt:
         complete = False
-        tqdm.write(f"interrupted: {len(done)} of {len(tasks)} texts are done and kept")
+        tqdm.write(f"interrupted: {len(done)} of {len(asked)} texts are done and kept")
     finally:
         bar.close()
     n_tokens = torch.tensor([len(tokens) for tokens in documents[: len(done)]], dtype=torch.long)
@@ -89,12 +81,12 @@ def ablation_effect(
 ) -> Float[Tensor, " doc"]:
     """Loss with all of these heads ablated together minus loss as is, in nats per token; see `ablation_effects`."""
     silenced = _by_layer(model, heads)
-    documents = _tokens(model, texts, max_tokens)
-    tasks = _tasks(model, documents, seed)
+    documents = readable(model, texts, max_tokens)
+    asked = tasks(model, documents, seed)
     blocks = find_blocks(model, documents[0])
     instead = _instead(model, documents, kind, reference, seed)
     effects = []
-    for inputs, targets in tqdm(tasks, unit=" texts", disable=not progress, delay=1):
+    for inputs, targets in tqdm(asked, unit=" texts", disable=not progress, delay=1):
         before, replacement = run(model, blocks, inputs), instead(targets.shape[-1])
 
         def change(layer: int, z: Tensor, replacement: Tensor = replacement) -> Tensor:
@@ -104,64 +96,8 @@ def ablation_effect(
 
         first = min((layer for layer, own in enumerate(silenced) if own), default=0)
         logits = run_from(model, blocks, before, layer=first, copies=1, change=change)
-        effects.append(_loss(logits, targets) - _loss(before.logits, targets))
+        effects.append(loss(logits, targets) - loss(before.logits, targets))
     return torch.cat(effects).cpu()
-
-
-def losses(
-    model: Model, texts: Iterable[Text], *, seed: int = 0, max_tokens: int | None = None
-) -> Float[Tensor, " doc"]:
-    """Loss of each text as it is, in nats per token: what the effects of ablation are added to."""
-    documents = _tokens(model, texts, max_tokens)
-    whole = Blocks((), ())
-    return torch.cat([_loss(run(model, whole, one).logits, told) for one, told in _tasks(model, documents, seed)]).cpu()
-
-
-def _tokens(model: Model, texts: Iterable[Text], max_tokens: int | None) -> list[Tokens]:
-    check_changeable(model)  # an encoder–decoder would ask for a second text first
-    return [tokens for tokens, _ in tokenized(model, texts, max_tokens)]
-
-
-def _tasks(model: Model, documents: Sequence[Tokens], seed: int) -> list[tuple[dict[str, Any], Int[Tensor, " token"]]]:
-    """For each document what the net takes and, place by place, what it has to say; -100 where nothing is asked."""
-    if model.net.get_output_embeddings() is None:
-        raise TypeError(
-            f"{model.name} ({type(model.net).__name__}) has no language-model head, so it has no loss in nats per "
-            "token; patching_effects takes any metric of its logits"
-        )
-    generator = torch.Generator().manual_seed(seed)
-    tasks = []
-    for tokens in documents:
-        shown, targets = _next_token(tokens) if model.geometry.causal else _hidden(model, tokens, generator)
-        inputs = accepted(model.net, model.inputs(shown, shown) | {"use_cache": False})
-        tasks.append((inputs, targets.to(model.device)))
-    return tasks
-
-
-def _next_token(tokens: Tokens) -> tuple[Tokens, Int[Tensor, " token"]]:
-    targets = tokens.ids.roll(-1)
-    targets[-1] = IGNORED
-    return tokens, targets
-
-
-def _hidden(model: Model, tokens: Tokens, generator: torch.Generator) -> tuple[Tokens, Int[Tensor, " token"]]:
-    """The text with some of its tokens shown as [MASK]; at least one, never a special one."""
-    mask_id = getattr(model.tokenizer, "mask_token_id", None)
-    plain = (~tokens.special).nonzero().flatten()
-    if mask_id is None or len(plain) == 0:
-        why = "its tokenizer has no mask token" if mask_id is None else f"all tokens of {tokens.text!r} are special"
-        raise ValueError(f"{model.name} sees both sides, so its loss is that of hidden tokens; but {why}")
-    chosen = plain[torch.randperm(len(plain), generator=generator)[: max(1, round(MASKED * len(plain)))]]
-    ids, targets = tokens.ids.clone(), torch.full_like(tokens.ids, IGNORED)
-    ids[chosen], targets[chosen] = mask_id, tokens.ids[chosen]
-    return replace(tokens, ids=ids), targets
-
-
-def _loss(logits: Float[Tensor, "batch token vocab"], targets: Int[Tensor, " token"]) -> Float[Tensor, " batch"]:
-    """Mean cross-entropy over the places that have a target, in nats."""
-    asked = targets != IGNORED
-    wanted = targets[asked].expand(len(logits), -1)
-    return cross_entropy(logits[:, asked].float().transpose(1, 2), wanted, reduction="none").mean(-1)
 
 
 def _instead(
@@ -177,7 +113,7 @@ def _instead(
             raise TypeError(f"{kind!r} draws from texts: give reference as a list of texts, not as a tensor")
         means = reference.to(model.device)
         return lambda n: means[:, :, None].expand(-1, -1, n, -1)
-    texts = documents if reference is None else _tokens(model, reference, None)
+    texts = documents if reference is None else readable(model, reference, None)
     if kind == "mean":
         means = mean_z(model, [tokens.ids.tolist() for tokens in texts])
         return lambda n: means[:, :, None].expand(-1, -1, n, -1)
