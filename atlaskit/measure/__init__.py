@@ -1,6 +1,8 @@
 """Pure functions on tensors: patterns, supports, selectors, nulls, estimates."""
 
 from . import moments as moments
+from .agreement import like_orders as like_orders
+from .agreement import rank_correlation as rank_correlation
 from .bias import against_chance as against_chance
 from .bias import at_equal_length as at_equal_length
 from .bias import clustered as clustered

@@ -76,6 +76,11 @@ class Coded:
     ids: Int[Tensor, " token"]
     own: Int[Tensor, " point"]
     words: tuple[int | None, ...]
+    spans: Int[Tensor, "point 2"]  # of the own tokens, in characters of the sentence
+
+    def in_span(self, start: int, end: int) -> Int[Tensor, " point"]:
+        """Places of the own tokens that hold a character of a span of the sentence."""
+        return self.own[(self.spans[:, 0] < end) & (self.spans[:, 1] > start)]
 
 
 def pair_scores(model: Model, pairs: Sequence[Pair], *, rule: Rule | None = None) -> PairScores:
@@ -96,7 +101,7 @@ def pair_scores(model: Model, pairs: Sequence[Pair], *, rule: Rule | None = None
     totals = [log_probs(model, side, len(pairs)) for side in jobs]
     third = torch.tensor([bool(pair.unrelated) for pair in pairs])
     counts = [[len(encode(model, text, pair.context).own) for text, _ in _readings(pair)[:2]] for pair in pairs]
-    start = str(model.tokenizer.convert_ids_to_tokens(_start(model))) if rule in CAUSAL and model.tokenizer else ""
+    start = str(model.tokenizer.convert_ids_to_tokens(start_token(model))) if rule in CAUSAL and model.tokenizer else ""
     return PairScores(
         model.name, rule, tuple(pairs), totals[0], totals[1], torch.where(third, totals[2], float("nan")),
         torch.tensor(counts), start,
@@ -129,7 +134,7 @@ def encode(model: Model, text: str, context: str = "") -> Coded:
     whole = f"{context} {text}" if context else text
     coded = model.tokenizer(whole, return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False)  # type: ignore[misc]
     ids, words = list(coded["input_ids"]), list(coded.word_ids())
-    begins = len(context) if context else 0
+    begins = len(context)
     own = [
         i
         for i, ((start, end), added) in enumerate(
@@ -137,11 +142,12 @@ def encode(model: Model, text: str, context: str = "") -> Coded:
         )
         if not added and start >= begins and end > start
     ]
-    if model.geometry.causal and ids[:1] != [_start(model)]:
-        ids, words, own = [_start(model), *ids], [None, *words], [i + 1 for i in own]
+    spans = torch.tensor([coded["offset_mapping"][i] for i in own]).reshape(-1, 2) - (begins + 1 if context else 0)
+    if model.geometry.causal and ids[:1] != [start_token(model)]:
+        ids, words, own = [start_token(model), *ids], [None, *words], [i + 1 for i in own]
     if model.context is not None and len(ids) > model.context:
         raise ValueError(f"{whole[:60]!r}… has {len(ids)} tokens and {model.name} reads {model.context}")
-    return Coded(torch.tensor(ids), torch.tensor(own, dtype=torch.long), tuple(words))
+    return Coded(torch.tensor(ids), torch.tensor(own, dtype=torch.long), tuple(words), spans)
 
 
 def sentence_jobs(
@@ -202,7 +208,7 @@ def _readings(pair: Pair) -> list[tuple[str, str]]:
     return [*both, (pair.unrelated, pair.stereotype)] if pair.unrelated else both
 
 
-def _start(model: Model) -> int:
+def start_token(model: Model) -> int:
     """The token that a causal model starts from: its own, or the one that ends its documents."""
     for token in ("bos_token_id", "eos_token_id"):
         if (found := getattr(model.tokenizer, token)) is not None:

@@ -1,0 +1,52 @@
+"""Judging an explanation by what the model does without the tokens that it names: ERASER's measures as curves."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from atlaskit.models.model import Model
+from atlaskit.models.pair_scores import Job
+from atlaskit.models.saliency import erased_scores, filler
+
+
+@dataclass(frozen=True, eq=False)
+class Erasure:
+    """Scores in nats as tokens go and come in some orders, from none to all of them.
+
+    `deletion` [draw step] begins with the whole text, `insertion` with none of the tokens in question.
+    """
+
+    deletion: Float[Tensor, "draw step"]
+    insertion: Float[Tensor, "draw step"]
+
+    @property
+    def comprehensiveness(self) -> Float[Tensor, " draw"]:
+        """Mean loss of score over all numbers of deleted tokens (AOPC): high where the order names what matters."""
+        return (self.deletion[:, :1] - self.deletion[:, 1:-1]).mean(-1)
+
+    @property
+    def sufficiency(self) -> Float[Tensor, " draw"]:
+        """Mean shortfall of score when only the named tokens are there: low where they suffice (DeYoung et al. 2020)."""
+        return (self.deletion[:, :1] - self.insertion[:, 1:-1]).mean(-1)
+
+
+def erase(model: Model, job: Job, orders: Int[Tensor, "draw point"]) -> Erasure:
+    """Delete and insert tokens in the given orders of places; what is deleted becomes the filler.
+
+    The places where the score is taken never change, so that no order wins by deleting the question. Raises ValueError
+    for fewer than two tokens, between which there is no order.
+    """
+    n_draw, n = orders.shape
+    if n < 2:
+        raise ValueError(f"{n} token to delete: an order needs at least two")
+    step = torch.arange(n + 1)[:, None]
+    rank = torch.arange(n)
+    rows = job.ids.repeat(2, n_draw, n + 1, 1)
+    places = orders[:, None].expand(-1, n + 1, -1)
+    blank = torch.tensor(filler(model))
+    rows[0] = rows[0].scatter(-1, places, torch.where(rank < step, blank, job.ids[places]))
+    rows[1] = rows[1].scatter(-1, places, torch.where(rank >= step, blank, job.ids[places]))
+    scores = erased_scores(model, job, rows.flatten(0, 2)).reshape(2, n_draw, n + 1)
+    return Erasure(scores[0], scores[1])
