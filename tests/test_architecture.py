@@ -30,7 +30,7 @@ ROOMS = {
     "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers", "typing_extensions"},
     "training": {"atlaskit.records", "accelerate", "jaxtyping", "safetensors", "torch", "tqdm", "transformers"},
     "show": {"atlaskit.records", "IPython", "anywidget", "bokeh", "ipywidgets", "jaxtyping", "jupyter_bokeh", "numpy"}
-    | {"pyarrow", "torch", "tqdm", "traitlets"},
+    | {"PIL", "pyarrow", "torch", "tqdm", "traitlets"},
     "runs": {"atlaskit.records", "jinja2", "jupyter_client", "latex2mathml", "nbclient", "nbconvert", "nbformat"}
     | {"jaxtyping", "numpy", "papermill", "pyarrow", "torch"},
 }
@@ -38,7 +38,7 @@ FLOOR_3 = {"cli", "compat", "data/recipe"}
 WIDGETS = {"anywidget", "ipywidgets", "jupyter_bokeh", "traitlets"}
 
 AXES = set("doc layer head query key point dim rank draw size step d_head d_model kv_head d_value token".split()) | set(
-    "batch length row column pair box block series order interval knot twin other vocab axes role word rule".split()
+    "batch length row column pair box block series order interval knot twin other vocab axes label role word rule".split()
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -217,7 +217,7 @@ def test_a_room_shows_exactly_its_public_names(room):
 
 PUBLIC = {
     "data": """
-        BUNDLED CONTROL Pair pairs path read_crows_pairs read_pairs read_stereoset read_texts select_pairs texts verify gold
+        BUNDLED CONTROL Pair groups pairs path read_crows_pairs read_pairs read_stereoset read_texts select_pairs texts verify gold
     """,
     "fractal_attention": """
         CantorDepthBias CantorSetAttention DragonBias DragonCurveAttention FractalConfig FractalSelfAttention
@@ -252,14 +252,15 @@ PUBLIC = {
     "maps": "HeadMap head_map",
     "models": """
         Reread reread Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
+        Labels classified listed marked
         Erasure Integrated candidates chefer erase filler gradient_input integrated_gradients occlusion prediction
         scores_without SpanPoints span_points tokens_in
-        LogitAttribution Mixing direct_logit_attribution mixing
+        Dissection LogitAttribution Mixing direct_logit_attribution dissect mixing
         Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture clouds predictive_entropy top_k_attention fingerprint
         closed_class_words gold_words read_conllu spacy_words intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
     """,
     "runs": """
-        Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters execute
+        Audit Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters execute
         export parse_parameters report rows versions
     """,
     "show": """

@@ -6,10 +6,16 @@ from .attribution import LogitAttribution as LogitAttribution
 from .attribution import direct_logit_attribution as direct_logit_attribution
 from .capture import capture as capture
 from .clouds import clouds as clouds
+from .dissect import Dissection as Dissection
+from .dissect import dissect as dissect
 from .erasure import Erasure as Erasure
 from .erasure import erase as erase
 from .intervene import intervene as intervene
 from .intervene import mean_z as mean_z
+from .labels import Labels as Labels
+from .labels import classified as classified
+from .labels import listed as listed
+from .labels import marked as marked
 from .load import available as available
 from .load import load as load
 from .loss import losses as losses

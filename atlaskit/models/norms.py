@@ -25,6 +25,8 @@ class Linearised:
 
 def linearise(norm: nn.Module, x: Float[Tensor, "query d_model"]) -> Linearised | None:
     """LayerNorm, RMSNorm or the identity at these inputs, found by what the module does; None for anything else."""
+    if any(weight.ndim > 1 for weight in norm.parameters()):  # a matrix mixes the numbers of a token
+        return None
     with torch.no_grad():
         shift = norm(torch.zeros_like(x[:1]))[0].float()
         # ups and downs have mean 0 and variance 1, so they come out as the weight and no more

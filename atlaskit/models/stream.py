@@ -26,9 +26,13 @@ from atlaskit.records import Tokens
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One module's part of a pass: what it gave, and what it read if that has the residual stream's shape, too."""
+    """One module's part of a pass: what it gave, and what it read if that has the residual stream's shape, too.
+
+    `hidden` is what it read first if it has one number of whatever width for each token, as a feed-forward's inside.
+    """
 
     module: nn.Module
+    hidden: Float[Tensor, "query _"] | None
     read: Float[Tensor, "query d_model"] | None
     gave: Float[Tensor, "query d_model"]
 
@@ -97,7 +101,10 @@ def stream(model: Model, text: Text, *, max_tokens: int | None = None) -> Stream
     def look(module: nn.Module, args: Any, given: dict[str, Any], output: Any) -> None:
         read, gave = _first((*args, *given.values()), shape), _first(output, shape)
         if gave is not None:
-            steps.append(Step(module, read, gave))
+            first = next((arg for arg in args if isinstance(arg, Tensor) and arg.is_floating_point()), None)
+            wide = first is not None and first.numel() == len(tokens) * first.shape[-1]
+            hidden = first.reshape(len(tokens), -1).float() if first is not None and wide else None
+            steps.append(Step(module, hidden, read, gave))
 
     def listen(module: nn.Module, args: Any) -> None:
         spoken[module] = args[0][0].float()

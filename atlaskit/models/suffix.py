@@ -99,14 +99,14 @@ def run_from(model: Model, blocks: Blocks, before: Run, *, layer: int, copies: i
         if spoken - 1 < layer:
             return call.attend().output
         # in the first layer to change nothing has happened yet, so it attends as it did
-        z = _copied(before.z[layer], copies).transpose(1, 2) if spoken - 1 == layer else call.attend().output
+        z = copied(before.z[layer], copies).transpose(1, 2) if spoken - 1 == layer else call.attend().output
         return apply(change, spoken - 1, z)
 
     with torch.no_grad(), ExitStack() as stack:
         for block, output in zip(blocks.modules[:skipped], before.handed_on, strict=False):
-            stack.enter_context(_answering(block, _copied(output, copies)))
+            stack.enter_context(answering(block, copied(output, copies)))
         stack.enter_context(hooked(model.net, listen, lazy=model.proof.lazy))
-        return model.net(**_copied(before.inputs, copies)).logits
+        return model.net(**copied(before.inputs, copies)).logits
 
 
 def each_head(
@@ -167,7 +167,7 @@ def _holds(model: Model, blocks: Blocks, inputs: dict[str, Any], whole: Blocks) 
 
 
 @contextmanager
-def _answering(block: nn.Module, output: Any) -> Iterator[None]:
+def answering(block: nn.Module, output: Any) -> Iterator[None]:
     """Let a block hand on `output`, whatever it is asked, without any work."""
     forward: Callable[..., Any] | None = vars(block).get("forward")
 
@@ -184,13 +184,13 @@ def _answering(block: nn.Module, output: Any) -> Iterator[None]:
             block.forward = forward
 
 
-def _copied(value: Any, copies: int) -> Any:
+def copied(value: Any, copies: int) -> Any:
     """Tensors of one text as those of several copies of it, without memory of their own."""
     match value:
         case Tensor() if value.ndim and value.shape[0] == 1:
             return value.expand(copies, *value.shape[1:])
         case dict():
-            return {name: _copied(one, copies) for name, one in value.items()}
+            return {name: copied(one, copies) for name, one in value.items()}
         case tuple() | list():
-            return type(value)(_copied(one, copies) for one in value)
+            return type(value)(copied(one, copies) for one in value)
     return value
