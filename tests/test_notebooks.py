@@ -22,6 +22,8 @@ OTHERWISE = {
     | {"nulls": ["column"], "orders": [2.0]},
     "03_head_specialization": {"model": "all-minilm-l6-v2", "relations": ["amod"], "ablation": "none", "seed": 1},
     "04_bias": {"domains": ["gender", "religion"], "n_families": 8, "seed": 1},
+    "06_fractal_attention_training": {"patterns": ["moser", "ternary_lags"], "task": "needle", "n": 24, "layers": 1}
+    | {"steps": 10, "seeds": [3, 4], "seed": 1},
     "05_atlas_geometry": {"model": "mini-causal", "max_tokens": 32, "rank": 3, "draws": 50, "seed": 1},
 }
 

@@ -222,3 +222,81 @@ def test_a_curve_survives_its_file(tmp_path):
     curve = Curve(loss=[1.5, 1.0], gradient_norm=[0.1, 0.2], tokens=64, held_out={2: 1.25})
     curve.save(tmp_path / "curve.json")
     assert Curve.read(tmp_path / "curve.json") == curve
+
+
+def _broken_weight(model):
+    with torch.no_grad():
+        model.transformer.ln_f.bias[0] = torch.nan
+
+
+def _broken_output(model):
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_fc.weight.fill_(3e38)
+
+
+def _broken_gradient(model):
+    model.transformer.h[0].attn.c_attn.weight.register_hook(lambda gradient: gradient * torch.nan)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "place"),
+    [
+        (_broken_weight, "the weight transformer.ln_f.bias"),
+        (_broken_output, r"the output of transformer.h.0.mlp.c_fc\."),
+        (_broken_gradient, "the gradient of transformer.h.0.attn.c_attn.weight"),
+    ],
+)
+def test_a_broken_step_is_traced_to_its_layer(breaks, place):
+    model = _decoder()
+
+    def batch(step):
+        if step == 2:
+            breaks(model)
+        return _next_token(step)
+
+    with pytest.raises(FloatingPointError, match=f"broke at step 2 of 4: .* first not finite: {place}"):
+        train(model, batch, Plan(steps=4, learning_rate=1e-3), seed=0)
+
+
+def test_a_batch_that_predicts_nothing_breaks_the_loss_alone():
+    def nothing(step):
+        rows = _rows(step)
+        return causal_batch(rows, skip=torch.ones_like(rows, dtype=torch.bool))
+
+    with pytest.raises(FloatingPointError, match="first not finite: the loss alone"):
+        train(_decoder(), nothing, Plan(steps=2, learning_rate=1e-3), seed=0)
+
+
+def test_a_watcher_sees_the_model_at_rest_and_is_remembered_after_a_kill(tmp_path):
+    plan = Plan(10, learning_rate=1e-2, checkpoint_every=4, evaluate_every=4)
+
+    def watch(model, curve):
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        torch.rand(5)  # what it draws must not matter
+        return {"steps seen": len(curve.loss), "weight": model.transformer.wpe.weight[0, 0].item()}
+
+    unwatched = _decoder(0.3)
+    train(unwatched, _next_token, plan, seed=1)
+
+    def killed(step):
+        if step == 6:
+            raise KeyboardInterrupt
+        return _next_token(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(_decoder(0.3), killed, plan, seed=1, folder=tmp_path, watch=watch)
+    model = _decoder(0.3)
+    curve = train(model, _next_token, plan, seed=1, folder=tmp_path, watch=watch)
+    assert {step: seen["steps seen"] for step, seen in curve.watched.items()} == {0: 0, 4: 4, 8: 8, 10: 10}
+    assert curve.watched[0]["weight"] == _decoder().transformer.wpe.weight[0, 0].item()
+    assert curve.watched[10]["weight"] == model.transformer.wpe.weight[0, 0].item()
+    assert Curve.read(tmp_path / "curve.json") == curve
+    for watched, alone in zip(model.parameters(), unwatched.parameters(), strict=True):
+        assert torch.equal(watched, alone)
+
+
+def test_a_run_that_nobody_watches_is_written_as_before_there_were_watchers(tmp_path):
+    train(_decoder(), _next_token, Plan(steps=2, learning_rate=1e-3), seed=0, folder=tmp_path)
+    assert set(json.loads((tmp_path / "curve.json").read_text())) == {"loss", "gradient_norm", "tokens", "held_out"}
+    assert "watched" not in (tmp_path / "checkpoint/state.json").read_text()
