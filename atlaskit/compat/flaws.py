@@ -1,7 +1,7 @@
 """Which quantities of earlier packages do not measure what their names say, why, and what does."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, wraps
 from typing import ParamSpec, TypeVar
 
@@ -13,7 +13,7 @@ class FlawedQuantity(UserWarning):
     """A number that does not measure what its name says."""
 
 
-FAA: Mapping[str, tuple[str, str]] = {
+FAA: dict[str, tuple[str, str]] = {
     "compute_fractal_dimension": (
         "the median switches half of all cells on, so for a causal head the number depends on the token count alone",
         "measure.generalized_dimensions beside measure.surrogates",
@@ -54,11 +54,76 @@ FAA: Mapping[str, tuple[str, str]] = {
 }
 """fractal-attention-analysis 1.0: each flawed quantity, its flaw, and ours instead."""
 
+ANALYZER: dict[str, tuple[str, str]] = {
+    "analyze_pattern": (
+        "the mean is one over the tokens and a causal minimum 0 for every head, and its labels came from a fixed "
+        "standard deviation: from 99 tokens on even a one-hot head was 'uniform'; here nulls decide them",
+        "measure.entropy and measure.mass beside measure.uniform(support), as a measure.estimate",
+    ),
+    "get_token_importance": (
+        "it gave every token of an encoder its left neighbour's score, and favoured early tokens of a decoder; here a "
+        "token keeps its own, over what an ignorant head would give it",
+        "measure.key_preference",
+    ),
+    "get_attention_stats": (
+        "the entropy is summed over rows, so it grows with the text, and the mean is one over the tokens",
+        "measure.entropy beside measure.uniform(support)",
+    ),
+}
+"""AttentionAnalyzer ("Attention Pattern Analysis"): each flawed quantity, its flaw, and ours instead."""
+
+ATTENTION_ATLAS: dict[str, tuple[str, str]] = {
+    "confidence_max": (
+        "one cell decides it, and the second row of an ignorant decoder head gives 0.5 at every length",
+        "measure.max_weight beside measure.uniform(support)",
+    ),
+    "confidence_avg": (
+        "an ignorant encoder head scores 1/n, so short texts look confident",
+        "measure.max_weight beside measure.uniform(support)",
+    ),
+    "focus": (
+        "high is unfocused, and long rows outweigh short ones",
+        "measure.entropy over that of measure.uniform(support), row by row",
+    ),
+    "sparsity": (
+        "exactly even attention scores 0, and even attention with a rounding error scores about a half",
+        "measure.effective_keys",
+    ),
+    "distribution": (
+        "a decoder's masked zeros are half of the cells, so the median is one of the smallest weights",
+        "measure.column_marginal, or measure.entropy beside measure.uniform(support)",
+    ),
+    "uniformity": (
+        "high is not uniform, and the same sharpness scores less in a longer text",
+        "measure.concentration beside measure.uniform(support)",
+    ),
+    "balance": ("ignorance scores 1/n, and other sinks are not counted", "measure.mass on a selector, beside chance"),
+    "flow_change": (
+        "two layers of random attention are already half of the scale apart",
+        "measure.divergence beside measure.permuted_rows",
+    ),
+    "syntax": ("it is the share of function words in the text first", "measure.mass over its chance level"),
+    "semantics": ("it is the share of content words in the text first", "measure.mass over its chance level"),
+    "cls": ("ignorance scores 1/n, in a decoder more", "measure.mass on measure.first_token, beside chance"),
+    "punctuation": ("it is the share of ASCII punctuation first", "measure.mass on measure.punctuation, beside chance"),
+    "entities": ("it is the share of names in the text first", "measure.mass over its chance level"),
+    "long_range": (
+        "a mean weight and not a share, about 1/n for every head; a decoder's masked cells count",
+        "measure.mean_distance over that of measure.uniform(support)",
+    ),
+    "self_attention": ("ignorance scores 1/n, in a decoder more", "measure.mass on measure.own_token, beside chance"),
+    "radar": (
+        "stretched within a layer on one sentence: some head is always 1 and some head always 0, in noise too",
+        "measure.find_roles over a corpus",
+    ),
+}
+"""Attention Atlas: each card and metric, its flaw, and ours instead."""
+
 
 def told_once(method: Callable[P, R]) -> Callable[P, R]:
     """Warn at the first call of a flawed quantity."""
     name = method.__name__
-    reason, instead = FAA[name]
+    reason, instead = (FAA | ANALYZER | ATTENTION_ATLAS)[name]
 
     @cache
     def warn() -> None:
