@@ -25,7 +25,17 @@ ROOMS = {
     "data": set(),
     "measure": {"atlaskit.records", "einops", "jaxtyping", "torch"},
     "maps": {"atlaskit.records", "jaxtyping", "numpy", "scipy", "sklearn", "torch"},
-    "models": {"atlaskit.records", "atlaskit.data", "conllu", "einops", "jaxtyping", "safetensors", "tokenizers", "torch", "tqdm"}
+    "models": {
+        "atlaskit.records",
+        "atlaskit.data",
+        "conllu",
+        "einops",
+        "jaxtyping",
+        "safetensors",
+        "tokenizers",
+        "torch",
+        "tqdm",
+    }
     | {"transformers"},
     "fractal_attention": {"atlaskit.records", "einops", "jaxtyping", "torch", "transformers", "typing_extensions"},
     "training": {"atlaskit.records", "accelerate", "jaxtyping", "safetensors", "torch", "tqdm", "transformers"},
@@ -38,7 +48,8 @@ FLOOR_3 = {"cli", "compat", "data/recipe"}
 WIDGETS = {"anywidget", "ipywidgets", "jupyter_bokeh", "traitlets"}
 
 AXES = set("doc layer head query key point dim rank draw size step d_head d_model kv_head d_value token".split()) | set(
-    "batch length row column pair box block series order interval knot twin other vocab axes label role word rule".split()
+    "batch length row column pair box block series order interval knot twin other vocab axes".split()
+    + "label role word rule".split()
 )
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -217,55 +228,56 @@ def test_a_room_shows_exactly_its_public_names(room):
 
 PUBLIC = {
     "data": """
-        BUNDLED CONTROL Pair groups pairs path read_crows_pairs read_pairs read_stereoset read_texts select_pairs texts verify gold
+        BUNDLED CONTROL Pair gold groups pairs path read_crows_pairs read_pairs read_stereoset read_texts select_pairs
+        texts verify
     """,
     "fractal_attention": """
         CantorDepthBias CantorSetAttention DragonBias DragonCurveAttention FractalConfig FractalSelfAttention
-        HilbertCurveAttention JuliaSetAttention KochAttention KochBias LagBias MandelbrotAttention
-        NumericalStability PATTERNS Pattern PatternBias PotentialBias SierpinskiAttention UnifiedFractalAttention
-        attend attention_weights bigbird block_attention block_density block_mask blocked blocks cantor cantor_literal choose coverage
-        dense density diameter dilated dragon_lags dragon_window flex_block_attention from_spec gather_attention
-        green_potential hilbert_window hops_needed keys_per_query koch lag_attention lags layer_patterns log_lags
-        masked_attention moser random_lags sierpinski sierpinski_disjoint sliding strided support ternary_lags union
-        use_fractal_attention use_library_attention
+        HilbertCurveAttention JuliaSetAttention KochAttention KochBias LagBias MandelbrotAttention NumericalStability
+        PATTERNS Pattern PatternBias PotentialBias SierpinskiAttention UnifiedFractalAttention attend
+        attention_weights bigbird block_attention block_density block_mask blocked blocks cantor cantor_literal choose
+        coverage dense density diameter dilated dragon_lags dragon_window flex_block_attention from_spec
+        gather_attention green_potential hilbert_window hops_needed keys_per_query koch lag_attention lags
+        layer_patterns log_lags masked_attention moser random_lags sierpinski sierpinski_disjoint sliding strided
+        support ternary_lags union use_fractal_attention use_library_attention
     """,
     "measure": """
-        Answers Coreference Probe Relation ask probe questions
-        Paths alti mixing_ratio norm_shares rollout sentence_lift terms top_paths value_norms with_residual
-        REPEAT_ROLES Role Roles TEXT_ROLES aligned_words by_word has_entity has_upos word_of words_where find_roles nearby random_repeats role_scores same_sentence same_stretch
-        Boxes Chance Neighbours PairKinds ScaleCurve Selector Spectrum SplitHalf Writes adjusted
-        bootstrap_covariances causal chordal_distance coarse_grain column_marginal concentration containment
-        crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence effective_keys
-        effective_temperature entropy estimate false_discovery first_token fractal_interpolation free_energy
-        freezing_temperature full gaussian_surrogate generalized_dimensions geodesic_distance gride haar_cosines
-        haar_overlap heat_capacity ignorant induction interpolation_dimension keys lacunarity level levina_bickel
-        grid_shifts key_preference without_each_scale
-        mass mass_on max_weight mean_distance mean_energy moments multifractal_spectrum mutual_neighbours neighbours
-        next_token over_pairs overlap overlap_curve own_token pair_kinds paired_p pairs participation_ratio pca_rank
-        permutation_p permuted_rows previous_token principal_cosines punctuation purity random_gauge regauged
-        relative_dimensions reliable_rank runner_up_ratio rv_coefficient same_token self_similarity sliding special
-        spectrum spectrum_matched_cosines split_half surrogates svcca thinned toeplitz two_nn uniform
-        against_chance at_equal_length clustered familywise_p half icat key_lift language_model_score macro matched
-        pareto_front stereotype_score like_orders rank_correlation
-        vertical_scaling von_neumann_entropy weights_only_overlap write_axes write_coordinates z_score
+        Answers Boxes Chance Coreference Neighbours PairKinds Paths Probe REPEAT_ROLES Relation Role Roles ScaleCurve
+        Selector Spectrum SplitHalf TEXT_ROLES Writes adjusted against_chance aligned_words alti ask at_equal_length
+        bootstrap_covariances by_word causal chordal_distance clustered coarse_grain column_marginal concentration
+        containment crystallization_depth debiased_cka decimation_curve detrended_fluctuation divergence
+        effective_keys effective_temperature entropy estimate false_discovery familywise_p find_roles first_token
+        fractal_interpolation free_energy freezing_temperature full gaussian_surrogate generalized_dimensions
+        geodesic_distance grid_shifts gride haar_cosines haar_overlap half has_entity has_upos heat_capacity icat
+        ignorant induction interpolation_dimension key_lift key_preference keys lacunarity language_model_score level
+        levina_bickel like_orders macro mass mass_on matched max_weight mean_distance mean_energy mixing_ratio moments
+        multifractal_spectrum mutual_neighbours nearby neighbours next_token norm_shares over_pairs overlap
+        overlap_curve own_token pair_kinds paired_p pairs pareto_front participation_ratio pca_rank permutation_p
+        permuted_rows previous_token principal_cosines probe punctuation purity questions random_gauge random_repeats
+        rank_correlation regauged relative_dimensions reliable_rank role_scores rollout runner_up_ratio rv_coefficient
+        same_sentence same_stretch same_token self_similarity sentence_lift sliding special spectrum
+        spectrum_matched_cosines split_half stereotype_score surrogates svcca terms thinned toeplitz top_paths two_nn
+        uniform value_norms vertical_scaling von_neumann_entropy weights_only_overlap with_residual without_each_scale
+        word_of words_where write_axes write_coordinates z_score
     """,
     "maps": "HeadMap head_map",
     "models": """
-        Reread reread Mediation PairScores matching_pairs mediate pair_scores planted_preference preference_effects preference_pairs
-        Labels classified listed marked
-        Erasure Integrated candidates chefer erase filler gradient_input integrated_gradients occlusion prediction
-        scores_without SpanPoints span_points tokens_in
-        Dissection LogitAttribution Mixing direct_logit_attribution dissect mixing
-        Model PLANTED UNIFORM ablation_effect ablation_effects attribution_patching available capture clouds predictive_entropy top_k_attention fingerprint
-        closed_class_words gold_words read_conllu spacy_words intervene load losses mean_z patching_effects planted survey untrained wrap write_weights
+        Dissection Erasure Integrated Labels LogitAttribution Mediation Mixing Model PLANTED PairScores Reread
+        SpanPoints UNIFORM ablation_effect ablation_effects attribution_patching available candidates capture chefer
+        classified closed_class_words clouds direct_logit_attribution dissect erase filler fingerprint gold_words
+        gradient_input integrated_gradients intervene listed load losses marked matching_pairs mean_z mediate mixing
+        occlusion pair_scores patching_effects planted planted_preference prediction predictive_entropy
+        preference_effects preference_pairs read_conllu reread scores_without spacy_words span_points survey tokens_in
+        top_k_attention untrained wrap write_weights
     """,
     "runs": """
-        Audit Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters execute
-        export parse_parameters report rows versions
+        Audit Labelled NotebookError Parameter Result Run Source check_format check_parameters declared_parameters
+        execute export parse_parameters report rows versions
     """,
     "show": """
-        Compare Explorer bind curve curve_columns draw export head_columns head_grid heatmap heatmap_columns html interval_columns intervals
-        load_notebook mosaic mosaic_columns points source token_strip trade_off trade_off_columns
+        Compare Explorer bind curve curve_columns draw export head_columns head_grid heatmap heatmap_columns html
+        interval_columns intervals load_notebook mosaic mosaic_columns points source token_strip trade_off
+        trade_off_columns
     """,
     "training": """
         Curve Plan Task accuracy associative_recall causal_batch character_stream copy held_out_loss language

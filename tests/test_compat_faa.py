@@ -184,6 +184,7 @@ def test_analyze_equals_the_original(analyzer, folder, original, layer, head):
     for name in ("fractal_dimension", "transformed_attention", "golden_ratio_scored"):
         same(ours[name], theirs[name])
     assert (ours["layer_idx"], ours["head_idx"], ours["model_name"]) == (layer, head, folder)
+    assert repr(analyzer) == f"FractalAttentionAnalyzer(model='{folder}')"
 
 
 def test_a_batch_is_its_texts_one_by_one(analyzer):

@@ -6,6 +6,7 @@ import click
 
 from .analyze import analyze
 from .compare import compare
+from .explore import explore
 from .info import info
 from .run import run
 
@@ -19,4 +20,5 @@ def main() -> None:
 main.add_command(run)
 main.add_command(analyze)
 main.add_command(compare)
+main.add_command(explore)
 main.add_command(info)

@@ -53,7 +53,8 @@ def analyze(model: str, texts: tuple[str, ...], files: tuple[str, ...], **option
         fresh = models.untrained(loaded, seed=options["seed"]) if "untrained" in options["nulls"] else None
         with asking.in_words(f"{model} could not be measured"):
             looks, kept = _look_at(documents, (loaded, fresh), (layers, heads), options)
-    notes += _undefined(looks)
+    for reason in _undefined(looks):
+        asking.remark(notes, reason, quiet=options["quiet"])
     labels = {
         "doc": list(range(len(documents))), "layer": list(layers), "head": list(heads), "q": list(options["orders"])
     } | {"quantity": quantities(options["orders"])}  # fmt: skip
@@ -90,8 +91,8 @@ def _look_at(
         looks.append(look_at_layers(seen, other, seed=options["seed"] + i, **how))
         if options["patterns"]:
             axes = ("layer", "head", f"query_{i}", f"key_{i}")
-            kept[f"pattern_{i}"] = runs.Labelled(axes, by_layer([one.pattern for one in seen]))
-            kept[f"support_{i}"] = runs.Labelled((axes[0], *axes[2:]), torch.stack([one.support for one in seen]))
+            kept[f"pattern_{i}"] = runs.Labelled(axes, by_layer([pattern for pattern, _ in seen]))
+            kept[f"support_{i}"] = runs.Labelled((axes[0], *axes[2:]), torch.stack([support for _, support in seen]))
     return looks, kept
 
 
@@ -124,6 +125,9 @@ def _summarised(
         arrays[f"per_text_{name}"] = runs.Labelled(("doc", "layer", "head", "quantity"), drawn.mean(0))
     points, straight = torch.stack([padded(one.points) for one in looks]), torch.stack([one.r_squared for one in looks])
     arrays["box_entropy"] = runs.Labelled(("doc", "layer", "head", "q", "octave"), points)
+    for i, bound in enumerate(("lowest", "highest")):
+        of = torch.stack([one.doubt[..., i] for one in looks])
+        arrays[f"grid_{bound}"] = runs.Labelled(("doc", "layer", "head", "q"), of)
     arrays["r_squared"] = runs.Labelled(("doc", "layer", "head", "q"), straight)
     return arrays, contrasts, longest.tolist()
 

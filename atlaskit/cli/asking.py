@@ -7,14 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
+from torch import Tensor
 
 from atlaskit import models, runs
-from atlaskit.records import Capture, LayerAttention
+from atlaskit.records import Capture
 
 REFUSALS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, MemoryError)
 PICTURES_FAILED = 3
@@ -31,7 +31,7 @@ class Numbers(click.ParamType):
         found: set[int] = set()
         for part in value.split(","):
             match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-            if match is None:
+            if match is None or int(match[2] or match[1]) < int(match[1]):
                 self.fail(f"{value!r} is not a list of numbers from zero, such as 0,2-4", param, ctx)
             found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
         return tuple(sorted(found))
@@ -112,7 +112,7 @@ def the_texts(texts: Sequence[str], files: Sequence[str], *, lines: bool) -> lis
 
 def load(name: str, revision: str | None, options: Mapping[str, Any]) -> models.Model:
     """The model, in the words of a person where it cannot be had."""
-    with in_words(f"{name} could not be loaded", TypeError):
+    with in_words(f"{name} could not be loaded", TypeError, AssertionError):  # torch asserts that there is a GPU
         model = models.load(name, revision=revision, device=options["device"], dtype=options["dtype"])
     if model.is_encoder_decoder:
         raise click.UsageError(
@@ -130,11 +130,11 @@ def chosen(model: models.Model, options: Mapping[str, Any]) -> tuple[tuple[int, 
     return tuple(options["layers"] or there["layers"]), tuple(options["heads"] or there["heads"])
 
 
-def only(seen: Capture, chosen: tuple[Sequence[int], Sequence[int]]) -> list[LayerAttention]:
-    """The layers that were chosen, with the heads that were."""
+def only(seen: Capture, chosen: tuple[Sequence[int], Sequence[int]]) -> list[tuple[Tensor, Tensor]]:
+    """Pattern and support of the layers that were chosen, with the heads that were."""
     layers, heads = chosen
     return [
-        replace(one, pattern=one.pattern[[head for head in heads if head < len(one.pattern)]])
+        (one.pattern[[head for head in heads if head < len(one.pattern)]], one.support)
         for one in seen.layers
         if one.layer in layers
     ]
@@ -194,9 +194,14 @@ def noting(notes: list[str], *, quiet: bool) -> Iterator[None]:
         warnings.simplefilter("always", UserWarning)
         yield
     for message in dict.fromkeys(str(one.message) for one in heard if issubclass(one.category, UserWarning)):
-        notes.append(message)
-        if not quiet:
-            click.echo(f"note: {message}", err=True)
+        remark(notes, message, quiet=quiet)
+
+
+def remark(notes: list[str], message: str, *, quiet: bool) -> None:
+    """Add a note, and say it on stderr."""
+    notes.append(message)
+    if not quiet:
+        click.echo(f"note: {message}", err=True)
 
 
 def write(result: runs.Result, outputs: Sequence[Path], page: Callable[[runs.Result], str], *, quiet: bool) -> None:

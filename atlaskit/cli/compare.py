@@ -14,7 +14,7 @@ from atlaskit.records import Tokens
 
 from . import asking, pictures
 from .heads import by_layer, look, quantities, told
-from .words import by_words, word_of
+from .words import by_words, place_of
 
 
 @click.command()
@@ -40,9 +40,10 @@ def compare(first: str, second: str, texts: tuple[str, ...], files: tuple[str, .
         with asking.in_words("the models could not be measured"):
             values, between = zip(*(_look_at(model, documents, shared, options) for model in both), strict=True)
     if len(documents) < 2:
-        notes.append("one text gives no interval and no p; give more")
+        asking.remark(notes, "one text gives no interval and no p; give more", quiet=options["quiet"])
     if both[0].geometry.causal != both[1].geometry.causal:
-        notes.append("one model looks both ways and the other only back, which alone moves all but relative_D")
+        why = "one model looks both ways and the other only back, which alone moves all but relative_D"
+        asking.remark(notes, why, quiet=options["quiet"])
     named, parts = quantities(options["orders"], "word"), _parts(both, options)
     arrays = _differences(values[0], values[1], named, alike=len(parts) > 1, seed=options["seed"])
     for which, share in zip(("first", "second"), between, strict=True):
@@ -76,7 +77,7 @@ def _shared(i: int, first: Tokens, second: Tokens) -> Tensor:
             f"text {i}: a tokenizer without character offsets reads {second.text[:40]!r} for {first.text[:40]!r}; "
             "such models cannot be aligned"
         )
-    words = [set(word_of(tokens).tolist()) - {-1} for tokens in (first, second)]
+    words = [set(place_of(tokens).tolist()) - {-1} for tokens in (first, second)]
     kept = torch.tensor(sorted(words[0] & words[1]), dtype=torch.long)
     if len(kept) < 2:
         raise click.UsageError(f"text {i}: the models share {len(kept)} words of it; attention needs at least two")
@@ -90,9 +91,9 @@ def _look_at(
     found, between = [], []
     for document, kept in zip(documents, shared, strict=True):
         seen = models.capture(model, document, max_tokens=options["max_tokens"])
-        word, values, shares = word_of(seen.tokens), [], []
+        word, values, shares = place_of(seen.tokens), [], []
         for layer in asking.only(seen, asking.chosen(model, options)):
-            pattern, support, share = by_words(layer.pattern, layer.support, word, kept=kept)
+            pattern, support, share = by_words(*layer, word, kept=kept)
             values.append(look(pattern, support, orders=options["orders"]).values)
             shares.append(share)
         found.append(by_layer(values))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from atlaskit import measure
-from atlaskit.records import Estimate, LayerAttention
+from atlaskit.records import Estimate
 
 NAN = float("nan")
 
@@ -33,13 +33,17 @@ NULLS = {
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """Heads of one text: every quantity, the nulls that were asked for, and the points behind the dimensions."""
+    """Heads of one text: every quantity, the nulls that were asked for, and the points behind the dimensions.
+
+    `doubt` is the lowest and highest D_q over all places where the grids can begin, and without any one scale.
+    """
 
     values: Float[Tensor, "*head quantity"]
     nulls: Mapping[str, Float[Tensor, "draw *head quantity"]]
     log_size: Float[Tensor, " size"]
     points: Float[Tensor, "*head order size"]
     r_squared: Float[Tensor, "*head order"]
+    doubt: Float[Tensor, "*head order 2"]
     reasons: tuple[str, ...]
 
 
@@ -93,20 +97,35 @@ def look(
         else:
             found[null] = everything(PATTERNS[null](pattern, support))[None]
     fit = measure.generalized_dimensions(boxes, orders)
-    return Look(everything(pattern), found, fit.log_size, fit.log_value, fit.r_squared, fit.reasons)
+    doubt = _doubt(boxes, orders)
+    return Look(everything(pattern), found, fit.log_size, fit.log_value, fit.r_squared, doubt, fit.reasons)
 
 
-def look_at_layers(layers: Sequence[LayerAttention], untrained: Sequence[LayerAttention] = (), **how: Any) -> Look:
+def _doubt(boxes: measure.Boxes, orders: Sequence[float]) -> Float[Tensor, "head order 2"]:
+    def slope(of: measure.Boxes) -> Float[Tensor, "head order"]:
+        return measure.generalized_dimensions(of, orders).slope
+
+    tried = torch.cat([measure.grid_shifts(slope, boxes), measure.without_each_scale(slope, boxes)])
+    known = ~tried.isnan()
+    low, high = torch.where(known, tried, torch.inf).amin(0), torch.where(known, tried, -torch.inf).amax(0)
+    return torch.stack([low, high], -1).masked_fill(~known.any(0)[..., None], NAN)
+
+
+Layer: TypeAlias = tuple[Tensor, Tensor]
+"""Pattern and support of one layer."""
+
+
+def look_at_layers(layers: Sequence[Layer], untrained: Sequence[Layer] = (), **how: Any) -> Look:
     """`look` at layers of one text; neighbours of one support go through in one call. Its axes begin layer, head."""
     looks = []
     pairs = list(zip_longest(layers, untrained))
-    for _, group in groupby(pairs, key=lambda pair: pair[0].support.numpy().tobytes()):
+    for _, group in groupby(pairs, key=lambda pair: pair[0][1].numpy().tobytes()):
         same = list(group)
-        fresh = torch.cat([other.pattern for _, other in same]) if untrained else None
-        looks.append(look(torch.cat([one.pattern for one, _ in same]), same[0][0].support, untrained=fresh, **how))
-    sizes = [len(layer.pattern) for layer in layers]
+        fresh = torch.cat([other[0] for _, other in same]) if untrained else None
+        looks.append(look(torch.cat([one[0] for one, _ in same]), same[0][0][1], untrained=fresh, **how))
+    sizes = [len(pattern) for pattern, _ in layers]
 
-    def parted(found: list[Float[Tensor, "head *axes"]]) -> Float[Tensor, "layer head *axes"]:
+    def parted(found: list[Tensor]) -> Tensor:
         return by_layer(list(torch.cat(found).split(sizes)))
 
     return Look(
@@ -115,6 +134,7 @@ def look_at_layers(layers: Sequence[LayerAttention], untrained: Sequence[LayerAt
         log_size=looks[0].log_size,
         points=parted([one.points for one in looks]),
         r_squared=parted([one.r_squared for one in looks]),
+        doubt=parted([one.doubt for one in looks]),
         reasons=tuple(reason for one in looks for reason in one.reasons),
     )
 

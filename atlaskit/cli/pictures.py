@@ -39,25 +39,39 @@ def analyzed(result: runs.Result) -> str:
 
 
 def compared(result: runs.Result) -> str:
-    """Intervals of the differences for each unit, over all heads and layer by layer."""
+    """Intervals of the differences over all heads, a figure for each unit; then every head, where heads correspond."""
     figures: list[Any] = []
-    units = list(dict.fromkeys(one["unit"] for one in result.labels["quantity"]))
-    parts = [i for i, part in enumerate(result.labels["part"]) if "." not in str(part)]
-    for unit in units:
-        estimates = {
-            f"{one['quantity']}, {result.labels['part'][part]}": _estimate(result, k, part, unit)
-            for k, one in enumerate(result.labels["quantity"]) if one["unit"] == unit for part in parts
-        }  # fmt: skip
+    named = list(enumerate(result.labels["quantity"]))
+    for unit in dict.fromkeys(one["unit"] for _, one in named):
+        estimates = {one["quantity"]: _estimate(result, k) for k, one in named if one["unit"] == unit}
         known = {name: one for name, one in estimates.items() if one.n}
         if known:
-            caption = "First model minus second, over words. Grey: no difference."
+            caption = "First model minus second, mean over heads, between words. Grey: no difference."
             figures.append(show.intervals(known, title=f"Differences in {unit}", caption=caption))
+    heads = [i for i, part in enumerate(result.labels["part"]) if "." in part]
+    for k, one in named:
+        apart = result["difference"][k, heads]
+        if len(apart) and apart.isfinite().any():
+            layers = len({result.labels["part"][i].split(".")[0] for i in heads})
+            limit = float(apart.abs().nan_to_num(0).max()) or 1.0
+            figures.append(
+                show.head_grid(
+                    apart.reshape(layers, -1),
+                    title=f"{one['quantity'].replace('_', ' ')}, first minus second",
+                    unit=one["unit"],
+                    limits=(-limit, limit),
+                    beats_null=result["differs"][k, heads].reshape(layers, -1),
+                    caption="Mean over texts. Dot: the models differ at false discovery 5 %.",
+                )
+            )
     return show.html(_heading(result), *figures, title="compare")
 
 
-def _estimate(result: runs.Result, quantity: int, part: int, unit: str) -> Estimate:
-    value, low, high, p = (float(result[name][quantity, part]) for name in ("difference", "low", "high", "p"))
-    return Estimate(value, low, high, 0.0, 0.0, unit, int(result["n_texts"][quantity, part]), p)
+def _estimate(result: runs.Result, quantity: int) -> Estimate:
+    """The difference over all heads, beside none."""
+    value, low, high, p = (float(result[name][quantity, 0]) for name in ("difference", "low", "high", "p"))
+    unit = result.labels["quantity"][quantity]["unit"]
+    return Estimate(value, low, high, 0.0, 0.0, unit, int(result["n_texts"][quantity, 0]), p)
 
 
 def _scaling(result: runs.Result) -> list[Any]:
@@ -69,7 +83,7 @@ def _scaling(result: runs.Result) -> list[Any]:
     if not mean.isfinite().any():
         return []
     shown = list(zip(result.labels["layer"], mean, strict=True))
-    step = -(-len(shown) // 6)  # lines that can be told apart
+    step = -(-len(shown) // 5)  # as many lines as a reader can tell apart
     series = {f"layer {layer}": line for layer, line in shown[::step]}
     octaves = torch.tensor(result.labels["octave"])
     title, label = f"Box entropy H_{orders[q]:g} against scale", "octaves (log2 of boxes a side)"

@@ -9,20 +9,15 @@ from torch import Tensor
 from atlaskit.records import Tokens
 
 
-def words(text: str) -> list[tuple[int, int]]:
-    """Character offsets of the words: what stands between white space."""
-    return [match.span() for match in re.finditer(r"\S+", text)]
+def place_of(tokens: Tokens) -> Int[Tensor, " key"]:
+    """Which word each token lies in, counted from zero; words stand between white space.
 
-
-def word_of(tokens: Tokens) -> Int[Tensor, " key"]:
-    """The word that each token belongs to, by the first of its characters that is no space.
-
-    -1 for what belongs to none: tokens that the tokenizer added, and white space. A word that the model's context cut
-    in two belongs to nobody either.
+    So a token hardly ever holds two of them, as it may where punctuation is a word of its own (`measure.word_of`). -1
+    for what lies in none: tokens that the tokenizer added, white space, and a word that the model's context cut in two.
     """
     owner = torch.full((len(tokens.text) + 1,), -1)
-    for i, (start, end) in enumerate(words(tokens.text)):
-        owner[start:end] = i
+    for i, match in enumerate(re.finditer(r"\S+", tokens.text)):
+        owner[slice(*match.span())] = i
     spans = tokens.spans.tolist()
     starts = [start + len(tokens.text[start:end]) - len(tokens.text[start:end].lstrip()) for start, end in spans]
     read = max((end for _, end in spans), default=0)

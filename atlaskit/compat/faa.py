@@ -172,6 +172,9 @@ class FractalAttentionAnalyzer:
         self.fractal_transforms = FractalTransforms()
         self.metrics = AttentionMetrics()
 
+    def __repr__(self) -> str:
+        return f"FractalAttentionAnalyzer(model='{self.model_name}')"
+
     def analyze(self, text: str, layer_idx: int = -1, head_idx: int = 0) -> dict[str, Any]:
         """Dimension, transforms and metrics of one head, with the keys of the original. Its figures are in `show`."""
         started = time.perf_counter()

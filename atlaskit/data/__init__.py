@@ -7,6 +7,7 @@ from .corpus import read_texts as read_texts
 from .gold_texts import gold as gold
 from .pair import CONTROL as CONTROL
 from .pair import Pair as Pair
+from .pair import groups as groups
 from .pair import pairs as pairs
 from .pair import select_pairs as select_pairs
 from .pair_files import read_crows_pairs as read_crows_pairs

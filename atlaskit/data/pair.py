@@ -12,7 +12,7 @@ from pathlib import Path
 CONTROL = "control"
 """The domain of the bundled pairs that carry no stereotype: what any swap of words does to a score."""
 
-_WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
+WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
 _BUNDLED = Path(__file__).parent / "pairs" / "pairs.csv"
 
 Span = tuple[int, int]
@@ -55,7 +55,7 @@ class Pair:
 
 def differing(one: str, other: str) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """Spans of the words in which two texts differ; neighbours are one span. A side that only lacks words has none."""
-    words = [[match.span() for match in _WORD.finditer(text)] for text in (one, other)]
+    words = [[match.span() for match in WORD.finditer(text)] for text in (one, other)]
     mine, theirs = ([text[start:end] for start, end in spans] for text, spans in zip((one, other), words, strict=True))
     blocks = difflib.SequenceMatcher(None, mine, theirs, autojunk=False).get_opcodes()
     found: tuple[list[Span], list[Span]] = ([], [])
@@ -84,6 +84,16 @@ def pairs(domains: Sequence[str] = ()) -> list[Pair]:
                     Pair(row["family"] + letter, row["domain"], row["family"], say[0], say[1], unrelated=say[2])
                 )
     return select_pairs(found, domains)
+
+
+def groups() -> dict[str, tuple[str, ...]]:
+    """The words for groups in the bundled pairs, by domain: lists to label a text with, for want of a better label."""
+    found: dict[str, dict[str, None]] = {}
+    with _BUNDLED.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["domain"] != CONTROL:
+                found.setdefault(row["domain"], {}).update(dict.fromkeys((row["group_1"], row["group_2"])))
+    return {domain: tuple(words) for domain, words in found.items()}
 
 
 def select_pairs(pairs: Iterable[Pair], domains: Sequence[str]) -> list[Pair]:

@@ -57,8 +57,8 @@ def head_map(
     """A map from Jensen–Shannon divergences in bits, one matrix a document (`measure.divergence`).
 
     The number of groups is the smallest whose gap statistic lies within one error of the largest, against points spread
-    evenly in a box of the heads' own extent (Tibshirani, Walther & Hastie 2001); so it can be one. The plane is metric scaling
-    (SMACOF); on a t-SNE distances between groups mean nothing.
+    evenly in a box of the heads' own extent (Tibshirani, Walther & Hastie 2001); so it can be one. The plane is metric
+    scaling (SMACOF); on a t-SNE distances between groups mean nothing.
     """
     n = divergence.shape[1]
     if n < 3:

@@ -45,9 +45,11 @@ def permuted_rows(
 def toeplitz(
     pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"]
 ) -> Float[Tensor, "head query key"]:
-    """Every row replaced by the head's mean profile over distances: keeps position habits, forgets content.
+    """Every row replaced by the head's preference among distances: keeps habits of position, forgets content.
 
-    Rows are scaled back to sum to one over the keys they may see.
+    A distance's preference is its weight over what the ignorant head would give it, averaged over the cells at that
+    distance; so the ignorant head is its own null, where a mean of plain weights would lean on the short first rows.
+    Rows are scaled to sum to one over the keys they may see.
     """
     n_query, n_key = support.shape
     device = pattern.device
@@ -55,7 +57,8 @@ def toeplitz(
     cells = lag[support]  # lags of the allowed cells, shifted to start at zero
     size = n_query + n_key - 1
     count = torch.zeros(size, device=device).index_add(0, cells, torch.ones(len(cells), device=device))
-    total = torch.zeros(len(pattern), size, device=device).index_add(1, cells, pattern[:, support].float())
+    lift = (pattern.float() * support.sum(-1, keepdim=True))[:, support]
+    total = torch.zeros(len(pattern), size, device=device).index_add(1, cells, lift)
     profile = torch.where(count > 0, total / count, 0.0)
     rows = torch.where(support, profile[:, lag], 0.0)
     return rows / rows.sum(-1, keepdim=True)

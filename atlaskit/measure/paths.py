@@ -45,7 +45,7 @@ def top_paths(
         best.append((layer * best[-1]).amax(-1))
     shares, ahead = mixing.double().tolist(), [one.double().tolist() for one in best]
     start = query % n_token
-    waiting = [(-ahead[n_layer][start], 1.0, (start,))]
+    waiting: list[tuple[float, float, tuple[int, ...]]] = [(-ahead[n_layer][start], 1.0, (start,))]
     found: list[tuple[float, tuple[int, ...]]] = []
     opened = 0
     while waiting and len(found) < n_paths:

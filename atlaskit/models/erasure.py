@@ -28,25 +28,26 @@ class Erasure:
 
     @property
     def sufficiency(self) -> Float[Tensor, " draw"]:
-        """Mean shortfall of score when only the named tokens are there: low where they suffice (DeYoung et al. 2020)."""
+        """Mean shortfall of score with the named tokens alone: low where they suffice (DeYoung et al. 2020)."""
         return (self.deletion[:, :1] - self.insertion[:, 1:-1]).mean(-1)
 
 
-def erase(model: Model, job: Job, orders: Int[Tensor, "draw point"]) -> Erasure:
+def erase(model: Model, job: Job, orders: Int[Tensor, "draw point"], *, points: int = 9) -> Erasure:
     """Delete and insert tokens in the given orders of places; what is deleted becomes the filler.
 
-    The places where the score is taken never change, so that no order wins by deleting the question. Raises ValueError
-    for fewer than two tokens, between which there is no order.
+    A step is a token, or one of so many evenly spaced numbers of tokens where there are more. The places where the
+    score is taken never change, so that no order wins by deleting the question. Raises ValueError for fewer than two
+    tokens, between which there is no order.
     """
     n_draw, n = orders.shape
     if n < 2:
         raise ValueError(f"{n} token to delete: an order needs at least two")
-    step = torch.arange(n + 1)[:, None]
-    rank = torch.arange(n)
-    rows = job.ids.repeat(2, n_draw, n + 1, 1)
-    places = orders[:, None].expand(-1, n + 1, -1)
+    step = torch.arange(n + 1) if n < points else torch.linspace(0, n, points).round().long()
+    step, rank = step[:, None], torch.arange(n)
+    rows = job.ids.repeat(2, n_draw, len(step), 1)
+    places = orders[:, None].expand(-1, len(step), -1)
     blank = torch.tensor(filler(model))
     rows[0] = rows[0].scatter(-1, places, torch.where(rank < step, blank, job.ids[places]))
     rows[1] = rows[1].scatter(-1, places, torch.where(rank >= step, blank, job.ids[places]))
-    scores = erased_scores(model, job, rows.flatten(0, 2)).reshape(2, n_draw, n + 1)
+    scores = erased_scores(model, job, rows.flatten(0, 2)).reshape(2, n_draw, len(step))
     return Erasure(scores[0], scores[1])

@@ -14,6 +14,7 @@ from atlaskit.models.hook import Call, hooked
 from atlaskit.models.intervene import check_changeable
 from atlaskit.models.model import Model
 from atlaskit.models.pair_scores import Job, checked_rule, encode, start_token, target_log_probs
+from atlaskit.models.spans import word_classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +46,18 @@ def prediction(model: Model, text: str, span: Span) -> Job:
     return Job(0, hidden, asked, coded.ids[asked])
 
 
-def candidates(model: Model, text: str, span: Span) -> Int[Tensor, " point"]:
-    """Places of the tokens that the prediction of a span may come from: the sentence's own, before it if causal."""
+def candidates(model: Model, text: str, span: Span) -> tuple[Int[Tensor, " point"], Int[Tensor, " point"]]:
+    """Places of the tokens that the prediction of a span may come from, and the class of the word that each is in.
+
+    They are the sentence's own tokens without the span's, before it if the model is causal. Classes are numbers, from
+    the closed-class list.
+    """
     coded = encode(model, text)
-    asked = set(coded.in_span(*span).tolist())
-    last = min(asked) if model.geometry.causal else len(coded.ids)
-    return torch.tensor([place for place in coded.own.tolist() if place not in asked and place < last])
+    asked = coded.in_span(*span)
+    kept = ~torch.isin(coded.own, asked)
+    if model.geometry.causal:
+        kept &= coded.own < asked.min()
+    return coded.own[kept], word_classes(text, coded.spans[kept])
 
 
 def filler(model: Model) -> int:

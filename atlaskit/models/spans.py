@@ -48,12 +48,12 @@ def span_points(model: Model, pairs: Sequence[Pair], *, controls: Sequence[Pair]
             scores = torch.stack([score(layer.pattern, layer.support) for layer in seen.layers])
             values.append(scores[..., kept].permute(2, 0, 1))
             chosen.append((tokens_in(seen.tokens, spans) & (i < len(pairs)))[kept])
-            kinds += [_CLASSES.index(kind) for kind in _classes(seen.tokens, kept)]
+            kinds.append(word_classes(text, seen.tokens.spans[kept]))
             places.append(kept)
             documents += [families[pair.family]] * len(kept)
     place = torch.cat(places)
     return SpanPoints(
-        torch.cat(values), torch.cat(chosen), torch.tensor(kinds) * (int(place.max()) + 1) + place,
+        torch.cat(values), torch.cat(chosen), torch.cat(kinds) * (int(place.max()) + 1) + place,
         torch.tensor(documents), tuple(families),
     )  # fmt: skip
 
@@ -69,12 +69,10 @@ def tokens_in(tokens: Tokens, spans: Iterable[Span]) -> Bool[Tensor, " token"]:
 _CLASSES = ("", "PUNCT", "NUM", "function")
 
 
-def _classes(tokens: Tokens, kept: Int[Tensor, " point"]) -> list[str]:
-    """The class of the word in which each token ends."""
-    words = closed_class_words(tokens.text)
+def word_classes(text: str, spans: Int[Tensor, "point 2"]) -> Int[Tensor, " point"]:
+    """The class of each span's last word, by a closed-class list: 0 open, 1 punctuation, 2 number, 3 function."""
+    words = closed_class_words(text)
     ends = words.spans[:, 1].contiguous()
-    found = []
-    for end in tokens.spans[kept, 1].tolist():
-        at = min(int(torch.searchsorted(ends, end)), len(words) - 1)
-        found.append(words.upos[at] if words.upos[at] in _CLASSES else "function")
-    return found
+    at = torch.searchsorted(ends, spans[:, 1].contiguous()).clamp(max=len(words) - 1).tolist()
+    named = [words.upos[i] if words.upos[i] in _CLASSES else "function" for i in at]
+    return torch.tensor([_CLASSES.index(name) for name in named], dtype=torch.long)

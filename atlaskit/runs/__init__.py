@@ -1,5 +1,6 @@
 """Notebooks run headless: parameters in, findings on disk, one page to read them."""
 
+from .audit import Audit as Audit
 from .execution import NotebookError as NotebookError
 from .execution import execute as execute
 from .findings import Run as Run

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8, UInt16
 from torch import Tensor
 
 from atlaskit.show import describe, overview
-from atlaskit.show.heads import Source
+from atlaskit.show.heads import Held, Source
 from atlaskit.show.overview import Measures, Overview
 from atlaskit.show.pictures import Picture, Pictures
 
@@ -60,7 +60,7 @@ class Single:
     def __init__(
         self, source: Source, measures: Measures, effects: Mapping[str, Float[np.ndarray, "layer head"]]
     ) -> None:
-        self.views, self.measures = Pictures(source), measures
+        self.views, self.measures = Pictures(Held(source)), measures
         self.overview = overview.blank(source, measures)
         self.overview.add(effects)
         self.meta = describe.single(self.views, measures, effects)
@@ -116,7 +116,9 @@ def start(board: Board) -> dict[str, Any]:
 
 def reply(board: Board, asked: Mapping[str, Any]) -> tuple[dict[str, Any], list[memoryview]]:
     """What a page asked for: words and sizes, and the arrays as they lie in memory."""
-    need, answer, buffers = asked["need"], {}, []
+    need = asked["need"]
+    answer: dict[str, Any] = {}
+    buffers: list[memoryview] = []
     if need.get("pictures"):
         pictures = board.pictures(asked)
         answer["pictures"] = [{"shape": one.levels.shape, "steps": one.steps, "window": one.window} for one in pictures]

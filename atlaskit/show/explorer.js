@@ -109,7 +109,6 @@ function mount(root, atlas, first, changed = () => {}) {
     if (!Object.keys(state).some(moved)) return;
     if (["layer", "head", "measure", "sinks", "words"].some(moved)) paint_grids();
     if (["token", "key", "window"].some(moved)) paint_large();
-    if (told) changed({...state});
     const by_token = state.rows !== "head";
     const need = {
       pictures: ["rows", "colour", "words", "sinks", "window"].some(moved) || (by_token ? moved("token") : moved("layer") || moved("head")),
@@ -117,6 +116,7 @@ function mount(root, atlas, first, changed = () => {}) {
       tiles: moved("words") || moved("sinks"),
     };
     if (need.pictures || need.row || need.tiles) request(need);
+    if (told) changed({...state}); // after the question, which somebody is waiting for
   }
   // One question at a time: whoever holds a key down gets the latest answer, not every one.
   let asking = false, waiting = null;

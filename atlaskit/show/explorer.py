@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 import anywidget
 import traitlets
+from bokeh.plotting import figure
+from IPython.display import DisplayHandle, display
 from jaxtyping import Float
+from tqdm.auto import tqdm
 
 from atlaskit.records import Capture, Kind
-from atlaskit.show import levels, offline
+from atlaskit.show import levels, offline, still, theme
 from atlaskit.show.assets import SCRIPT, STYLE
 from atlaskit.show.board import Board, Single, reply, start
-from atlaskit.show.heads import captured
+from atlaskit.show.heads import Source, source_of
 from atlaskit.show.levels import Array
+from atlaskit.show.live import Live
 from atlaskit.show.overview import Measures
 from atlaskit.show.pair import Pair
+
+PAUSE = 1.0  # seconds without a change after which the notebook's picture is renewed
 
 # A question goes to the kernel as a message, its answer comes back with the same number and its arrays as they are.
 BRIDGE = """
@@ -52,6 +60,9 @@ function render({model, el}) {
     view = mount(el, atlas, model.get("state"), state => { model.set("state", state); model.save_changes(); });
   };
   const moved = () => view?.set(model.get("state"));
+  // the picture after this output is for readers without a kernel
+  const next = el.closest(".jp-OutputArea-child")?.nextElementSibling;
+  if (next?.querySelector(".jp-RenderedImage")) next.style.display = "none";
   model.on("msg:custom", hear);
   model.on("change:state", moved);
   model.send({overview: true});
@@ -59,6 +70,18 @@ function render({model, el}) {
 }
 export default {render};
 """
+
+
+def read_all(board: Board) -> bool:
+    """Read every layer, with a bar when it takes long. An interrupt keeps what was read; the rest stays blank."""
+    n_layer = len(board.meta["layers"])
+    try:
+        for _ in tqdm(board.fill(), total=n_layer, desc="reading", unit=" layers", delay=1, leave=False):
+            pass
+    except KeyboardInterrupt:
+        tqdm.write("interrupted: layers that were not read are blank in the maps; each head can still be opened")
+        return False
+    return True
 
 
 class Atlas(anywidget.AnyWidget):
@@ -71,16 +94,68 @@ class Atlas(anywidget.AnyWidget):
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        for _ in board.fill():
-            pass
+        read_all(board)
         super().__init__(meta=board.meta, state=start(board))
+        self._pictures: list[DisplayHandle] = []
+        self._timer: threading.Timer | None = None
         self.on_msg(self._answer)
+        self.observe(self._moved, names="state")
 
     def choose(self, **change: Any) -> None:
         """Show something else: ``choose(layer=1, head=3)``. A layer is counted among those that attend."""
         if unknown := sorted(set(change) - set(self.state)):
             raise ValueError(f"there is no {', '.join(unknown)} to choose; there are {', '.join(self.state)}")
         self.state = self.state | change
+
+    def link(self, fig: figure) -> Live:
+        """A Bokeh figure with a row for each head, such as `head_grid` or a map of heads, chosen together with this.
+
+        Its source has the columns layer and head. A tap there chooses here, what is chosen here is marked there.
+        """
+        source, numbers = theme.source(fig), self.meta["layers"]
+        if missing := {"layer", "head"} - set(source.data):
+            raise ValueError(f"the figure's source has no column {' and '.join(sorted(missing))}: it cannot be linked")
+        places = [
+            (int(layer), int(head)) for layer, head in zip(source.data["layer"], source.data["head"], strict=True)
+        ]
+
+        def tapped(_attribute: str, _old: object, chosen: list[int]) -> None:
+            layer, head = places[chosen[0]] if chosen else (None, None)
+            if layer in numbers:
+                self.choose(layer=numbers.index(layer), head=head)
+
+        def mark(_change: object = None) -> None:
+            here = numbers[self.state["layer"]], self.state["head"]
+            source.selected.indices = [places.index(here)] if here in places else []
+
+        source.selected.on_change("indices", tapped)
+        self.observe(mark, names="state")
+        mark()
+        return Live(fig)
+
+    def _ipython_display_(self) -> None:
+        """The widget, and after it its picture: what is seen where no kernel answers. The live page hides it."""
+        data, metadata = self._repr_mimebundle_() or ({}, {})
+        display(data, metadata=metadata, raw=True)
+        self._pictures.append(display(self._still(), raw=True, display_id=True))
+
+    def _still(self) -> dict[str, str]:
+        drawn = base64.b64encode(still.png(self.board, self.state)).decode("ascii")
+        return {"image/png": drawn, "text/plain": still.caption(self.board, self.state)}
+
+    def _moved(self, _change: object) -> None:
+        """Once nothing has moved for a moment, renew the pictures that the notebook will be saved with."""
+        if self._pictures:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = threading.Timer(PAUSE, self._renew)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _renew(self) -> None:
+        picture = self._still()
+        for shown in self._pictures:
+            shown.update(picture, raw=True)
 
     def page(self, *, title: str = "") -> str:
         """What is shown, as a page that answers without a kernel; `show.export` writes it to a file."""
@@ -104,7 +179,9 @@ class Atlas(anywidget.AnyWidget):
 
 
 class Explorer(Atlas):
-    """Every head of one captured text: small pictures, maps of measures, the chosen head large, what a token reads.
+    """Every head of one text: small pictures, maps of measures, the chosen head large, what a token reads.
+
+    The text is a capture, or anything that gives its patterns a few rows at a time, as `reread` does for a long one.
 
     `measures` are scores as `survey` takes them, each with its unit; the null of each is the same score of the ignorant
     head. `effects` are numbers found elsewhere, one for each head, such as what its ablation changes.
@@ -112,14 +189,14 @@ class Explorer(Atlas):
 
     def __init__(
         self,
-        capture: Capture,
+        text: Capture | Source,
         *,
         measures: Measures | None = None,
         effects: Mapping[str, Float[Array, "layer head"]] | None = None,
         kind: Kind | None = None,
     ) -> None:
         known = {name: levels.as_array(values) for name, values in (effects or {}).items()}
-        super().__init__(Single(captured(capture, kind), measures or {}, known))
+        super().__init__(Single(source_of(text, kind), measures or {}, known))
 
 
 class Compare(Atlas):
@@ -132,12 +209,12 @@ class Compare(Atlas):
 
     def __init__(
         self,
-        before: Capture,
-        after: Capture,
+        before: Capture | Source,
+        after: Capture | Source,
         *,
         names: tuple[str, str] | None = None,
         measures: Measures | None = None,
         kind: Kind | None = None,
     ) -> None:
         sides = names or (before.model, after.model)
-        super().__init__(Pair(captured(before, kind), captured(after, kind), sides, measures or {}))
+        super().__init__(Pair(source_of(before, kind), source_of(after, kind), sides, measures or {}))

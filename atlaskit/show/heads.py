@@ -96,6 +96,27 @@ class Captured:
         return one.v.norm(dim=-1).repeat_interleave(len(one.pattern) // len(one.v), dim=0)
 
 
+class Held:
+    """A source that remembers the last tile: pictures and measures of it are made from one reading."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._last: tuple[tuple[int, int, int], tuple[Tensor, Tensor]] | None = None
+        self.model, self.tokens, self.source = source.model, source.tokens, source.source
+        self.layers, self.n_head = source.layers, source.n_head
+
+    def rows(self, layer: int, rows: slice) -> tuple[Float[Tensor, "head query key"], Bool[Tensor, "query key"]]:
+        """As the source has them."""
+        wanted = (layer, rows.start, rows.stop)
+        if self._last is None or self._last[0] != wanted:
+            self._last = (wanted, self._source.rows(layer, rows))
+        return self._last[1]
+
+    def norms(self, layer: int) -> Float[Tensor, "head key"] | None:
+        """As the source has them."""
+        return self._source.norms(layer)
+
+
 class Cells(NamedTuple):
     """Some rows of some heads in the units asked for, the same of the ignorant head, and what is defined."""
 
@@ -162,6 +183,11 @@ class Reader:
 def sink_columns(columns: Units) -> Bool[Tensor, " column"]:
     """The first unit, and special ones."""
     return columns.special | (torch.arange(len(columns)) == 0)
+
+
+def source_of(text: Capture | Source, kind: Kind | None) -> Source:
+    """A capture as a source; what is one already, as it is."""
+    return captured(text, kind) if isinstance(text, Capture) else text
 
 
 def captured(capture: Capture, kind: Kind | None = None) -> Captured:

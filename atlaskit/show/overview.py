@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atlaskit.records import Rows, Score
 from atlaskit.show import levels
-from atlaskit.show.heads import Source, reader
+from atlaskit.show.heads import Source
 from atlaskit.show.pictures import Pictures
 
 Measures: TypeAlias = Mapping[str, tuple[Score, str]]
@@ -58,10 +58,16 @@ def fill(overview: Overview, pictures: Pictures, measures: Measures) -> Iterator
     """Read a layer at a time into the overview; says how many are done, so that one can look, or stop, in between."""
     source = pictures.source
     for i, layer in enumerate(source.layers):
-        for head, picture in enumerate(pictures.layer(layer)):
+        meters = [Meter(source, layer, score) for score, _ in measures.values()]
+
+        def look(units: slice, meters: list[Meter] = meters) -> None:
+            for meter in meters:
+                meter.add(units)
+
+        for head, picture in enumerate(pictures.layer(layer, look=look)):
             overview.tiles[i, head] = _tile(picture.levels, pictures)
-        for m, (score, _) in enumerate(measures.values()):
-            values, chance = means(source, layer, score)
+        for m, meter in enumerate(meters):
+            values, chance = meter.means()
             overview.values[m, i, : len(values)], overview.chance[m, i] = values, chance
         yield i + 1
 
@@ -91,21 +97,34 @@ def _tile(picture: UInt8[np.ndarray, "row column"], pictures: Pictures) -> UInt8
     return levels.max_pool(picture, blocks=[levels.block(n, side) for n in picture.shape])
 
 
-def means(source: Source, layer: int, score: Score) -> tuple[Float[np.ndarray, " head"], float]:
-    """Mean of a score over the rows where it is defined, of each head and of the ignorant one."""
-    read = reader(source)
-    total: list[Tensor] = []
-    for units in read.tiles(0, len(read.rows)):
-        pattern, support = source.rows(layer, units)
+class Meter:
+    """Mean of a score over the rows where it is defined, of each head of a layer and of the ignorant one."""
+
+    def __init__(self, source: Source, layer: int, score: Score) -> None:
+        self.source, self.layer, self.score = source, layer, score
+        self.total: Tensor = torch.zeros(0)
+        self.count: Tensor = torch.zeros(0)
+
+    def add(self, rows: slice) -> None:
+        """Some more rows, of queries by token."""
+        pattern, support = self.source.rows(self.layer, rows)
         allowed = support.float()
         ignorant = torch.where(support, allowed / allowed.sum(-1, keepdim=True), 0.0)[None]
-        queries = torch.arange(units.start, units.stop)
-        seen = [
-            _called(score, Rows(layer, one, support, queries, source.source)) for one in (pattern.float(), ignorant)
+        queries = torch.arange(rows.start, rows.stop)
+        both = [
+            _called(self.score, Rows(self.layer, one, support, queries, self.source.source))
+            for one in (pattern.float(), ignorant)
         ]
-        total.append(torch.cat(seen))
-    means = torch.cat(total, dim=1).nanmean(-1)
-    return means[:-1].numpy(), float(means[-1])
+        values = torch.cat(both)
+        if len(self.total) == 0:
+            self.total, self.count = torch.zeros(2, len(values), dtype=torch.float64)
+        self.total += values.nansum(-1)
+        self.count += (~values.isnan()).sum(-1)
+
+    def means(self) -> tuple[Float[np.ndarray, " head"], float]:
+        """Of the heads, and of ignorance; nan where no row was defined."""
+        means = torch.where(self.count > 0, self.total / self.count, torch.nan)
+        return means[:-1].float().numpy(), float(means[-1])
 
 
 def _called(score: Score, rows: Rows) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from atlaskit.records import Score
 from atlaskit.show import describe, levels, overview
 from atlaskit.show.board import Strongest, cell_table
 from atlaskit.show.heads import Reader, Source, reader
@@ -89,11 +90,17 @@ class Pair:
             change = torch.where(choice, moved, torch.nan).nanmean(-1)
             self.overview.values[0, i, : len(change)] = change
             for m, (score, _) in enumerate(self.measures.values(), start=1):
-                ours = [overview.means(side.source, layer, score)[0] for side in self.sides]
+                ours = [self._mean(side, layer, score) for side in self.sides]
                 self.overview.values[m, i, : len(change)] = ours[1] - ours[0]
             small = _signed(after - before, defined, steps=(self.block, self.block))
             self.overview.tiles[i, : len(change)] = small
             yield i + 1
+
+    def _mean(self, side: Side, layer: int, score: Score) -> Float[np.ndarray, " head"]:
+        meter = overview.Meter(side.source, layer, score)
+        for units in side.read.tiles(0, len(side.read.rows)):
+            meter.add(side.read.rows.slice(units))
+        return meter.means()[0]
 
     def pictures(self, asked: Mapping[str, Any]) -> list[Picture]:
         """One, the other, and the other minus the one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -77,9 +77,11 @@ class Pictures:
             self.keep(key, picture)
         return picture
 
-    def layer(self, layer: int, *, words: bool = False, sinks: bool = True) -> list[Picture]:
-        """The weights of every head of a layer, kept."""
-        pictures = self._make(layer, slice(None), "weight", self.reader(words, sinks), None)
+    def layer(
+        self, layer: int, *, words: bool = False, sinks: bool = True, look: Callable[[slice], None] | None = None
+    ) -> list[Picture]:
+        """The weights of every head of a layer, kept. `look` is called for each tile of units while it is at hand."""
+        pictures = self._make(layer, slice(None), "weight", self.reader(words, sinks), None, look=look)
         for head, picture in enumerate(pictures):
             self.keep((layer, head, "weight", words, sinks), picture)
         return pictures
@@ -112,12 +114,23 @@ class Pictures:
         both = torch.stack([cells.weights[0, 0], cells.ignorant[0]])
         return torch.where(cells.defined[0, 0], both, math.nan).numpy().astype(np.float32)
 
-    def _make(self, layer: int, heads: slice, colour: Colour, read: Reader, window: Window | None) -> list[Picture]:
+    def _make(
+        self,
+        layer: int,
+        heads: slice,
+        colour: Colour,
+        read: Reader,
+        window: Window | None,
+        *,
+        look: Callable[[slice], None] | None = None,
+    ) -> list[Picture]:
         low, high, left, right = window = window or (0, len(read.rows), 0, len(read.columns))
         steps = block(high - low, LARGEST_SIDE), block(right - left, LARGEST_SIDE)
         parts = []
         for units in _in_steps(read.tiles(low, high), low, steps[0]):
             cells = read.cells(layer, units, heads=heads)
+            if look is not None:
+                look(units)
             parts.append(pooled(self._values(layer, cells, colour, read, heads)[:, :, left:right], steps))
         levels = self._levels(torch.cat(parts, dim=1), colour, read)
         return [Picture(one, steps, window) for one in levels]

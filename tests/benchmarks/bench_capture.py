@@ -44,6 +44,13 @@ SCORES = {
     "same token": measure.mass_on(measure.same_token),
     "induction": measure.mass_on(measure.induction),
 }
+MOMENTS = {
+    "entropy": measure.moments.entropy,
+    "effective keys": measure.moments.effective_keys,
+    "concentration": measure.moments.concentration,
+    "mean lag": measure.moments.mean_lag,
+    "first token": measure.moments.mass_on(measure.first_token),
+}
 
 
 def main() -> None:
@@ -74,6 +81,7 @@ def print_times(n: int, repeats: int) -> None:
     ways: dict[str, Callable[[], object]] = {
         "bare forward": lambda: bare(model, ids),
         "survey, ten measures": lambda: survey(model, ids),
+        "survey, five measures by moments": lambda: by_moments(model, ids),
     }
     if n <= 1024:  # beyond this, all patterns at once do not fit a laptop
         ways["eager output_attentions, ten measures"] = lambda: eager(model, ids)
@@ -110,17 +118,19 @@ def print_faa(n: int = 128, heads: int = 3) -> None:
 
 def print_peaks(lengths: list[int]) -> None:
     print("\npeak memory above the loaded model, MB")
-    print(f"{'tokens':>8} {'bare':>8} {'survey':>8} {'ratio':>7} {'survey grew':>12}")
+    print(f"{'tokens':>8} {'bare':>8} {'survey':>8} {'ratio':>7} {'survey grew':>12} {'moments':>8} {'ratio':>7}")
     before: dict[str, float] = {}
     for n in lengths:
         taken = {}
-        for way in ("bare", "survey"):
+        for way in ("bare", "survey", "moments"):
             told = subprocess.run(
                 [sys.executable, __file__, "--peak", way, str(n)], capture_output=True, text=True, check=True
             )
             taken[way] = json.loads(told.stdout)
         grew = f"{taken['survey'] / before['survey']:.2f}×" if before else ""
-        print(f"{n:8} {taken['bare']:8.0f} {taken['survey']:8.0f} {taken['survey'] / taken['bare']:7.2f} {grew:>12}")
+        ratios = {way: peak / taken["bare"] for way, peak in taken.items()}
+        print(f"{n:8} {taken['bare']:8.0f} {taken['survey']:8.0f} {ratios['survey']:7.2f} {grew:>12} "
+              f"{taken['moments']:8.0f} {ratios['moments']:7.2f}", flush=True)  # fmt: skip
         before = taken
 
 
@@ -141,7 +151,7 @@ def take_turns(ways: dict[str, Callable[[], object]], repeats: int) -> dict[str,
 def peak(way: str, n: int) -> float:
     """Megabytes that one way needed above the loaded model."""
     model = gpt2_small(n)
-    run = {"bare": bare, "survey": survey}[way]
+    run = {"bare": bare, "survey": survey, "moments": by_moments}[way]
     run(model, text(64))  # what the first call of anything allocates once is not the length's doing
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew (Linux)
@@ -176,6 +186,10 @@ def bare(model: models.Model, ids: list[int]) -> None:
 
 def survey(model: models.Model, ids: list[int]) -> None:
     models.survey(model, [ids], SCORES, progress=False)
+
+
+def by_moments(model: models.Model, ids: list[int]) -> None:
+    models.survey(model, [ids], MOMENTS, progress=False)
 
 
 def eager(model: models.Model, ids: list[int]) -> dict[str, list[Tensor]]:

@@ -43,7 +43,7 @@ def test_a_prediction_is_the_log_probability_of_its_words(planted):
         logits = planted.net(input_ids=job.ids[None]).logits[0]
     by_hand = logits[-2].log_softmax(-1)[planted.tokenizer.convert_tokens_to_ids("nurse")]
     assert torch.allclose(target_log_probs(logits, job), by_hand)
-    assert models.candidates(planted, TEXT, SPAN).tolist() == [1, 2, 3, 4]
+    assert models.candidates(planted, TEXT, SPAN)[0].tolist() == [1, 2, 3, 4]
 
 
 def test_a_prediction_from_nothing_is_refused(planted):
@@ -56,12 +56,12 @@ def test_a_masked_prediction_hides_its_words(random):
     job = models.prediction(random, TEXT, SPAN)
     hidden = job.ids == models.filler(random)
     assert bool(hidden[job.places].all()) == (random.name == "masked")
-    places = models.candidates(random, "the woman works as nurse the man", SPAN)
+    places, _ = models.candidates(random, "the woman works as nurse the man", SPAN)
     assert len(places) == (6 if random.name == "masked" else 4)
 
 
 def test_integrated_gradients_are_complete_and_equal_captums(random):
-    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)
+    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)[0]
     ours = models.integrated_gradients(random, job, at, steps=200)
     emptied = job.ids.clone()
     emptied[at] = models.filler(random)
@@ -79,8 +79,23 @@ def test_integrated_gradients_are_complete_and_equal_captums(random):
     assert abs(ours.missed) < 0.01 * max(abs(ours.moved), float(ours.values.abs().sum()))
 
 
+def test_tokens_know_the_class_of_their_word():
+    text = "the 3 women laughed ."
+    places, classes = models.candidates(models.load("mini-causal"), text, (12, 19))
+    pieces = len(places)
+    assert classes.tolist() == [3, 2] + [0] * (pieces - 2)
+
+
+def test_long_texts_are_judged_at_evenly_spaced_sizes(random):
+    text = "the woman works as nurse the man the girl works as baker"
+    job, (at, _) = models.prediction(random, text, (51, 56)), models.candidates(random, text, (51, 56))
+    every, some = (models.erase(random, job, at[None], points=points) for points in (99, 6))
+    assert every.deletion.shape == (1, 12)
+    assert torch.allclose(some.deletion[0], every.deletion[0, [0, 2, 4, 7, 9, 11]], atol=1e-4)
+
+
 def test_occlusion_is_the_change_when_one_token_goes(random):
-    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)
+    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)[0]
     values = models.occlusion(random, job, at)
     rows = torch.stack([job.ids, job.ids])
     rows[1, at[1]] = models.filler(random)
@@ -93,7 +108,7 @@ def test_occlusion_is_the_change_when_one_token_goes(random):
 
 
 def test_every_method_names_the_word_that_the_planted_head_reads(planted):
-    job, at = models.prediction(planted, TEXT, SPAN), models.candidates(planted, TEXT, SPAN)
+    job, at = models.prediction(planted, TEXT, SPAN), models.candidates(planted, TEXT, SPAN)[0]
     group = 2  # <s> the woman
     assert int(models.occlusion(planted, job, at).argmax()) == group
     assert int(models.chefer(planted, job).argmax()) == group
@@ -121,7 +136,7 @@ def job_probability(model, job, word=None):
 
 
 def test_deleting_the_word_that_matters_first_is_judged_best(planted):
-    job, at = models.prediction(planted, TEXT, SPAN), models.candidates(planted, TEXT, SPAN)
+    job, at = models.prediction(planted, TEXT, SPAN), models.candidates(planted, TEXT, SPAN)[0]
     orders = torch.stack([at[[1, 0, 2, 3]], at[[0, 2, 3, 1]]])  # the group first, the group last
     judged = models.erase(planted, job, orders)
     whole, empty = judged.deletion[0, 0], judged.deletion[0, -1]
@@ -135,7 +150,7 @@ def test_deleting_the_word_that_matters_first_is_judged_best(planted):
 
 
 def test_curves_begin_and_end_at_the_whole_and_the_empty_text(random):
-    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)
+    job, at = models.prediction(random, TEXT, SPAN), models.candidates(random, TEXT, SPAN)[0]
     judged = models.erase(random, job, torch.stack([at, at.flip(0)]))
     assert torch.allclose(judged.deletion[:, 0], judged.insertion[:, -1], atol=1e-4)
     assert torch.allclose(judged.deletion[:, -1], judged.insertion[:, 0], atol=1e-4)

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,10 +43,13 @@ def test_the_same_seed_gives_the_same_permutation():
 
 
 def test_a_pattern_that_only_knows_distance_is_its_own_toeplitz_null():
-    """Rows of a full support, cut from one profile, are kept; ignorance over the past is kept too."""
-    n = 6
-    ring = torch.eye(n)[None]  # all mass at distance zero
-    torch.testing.assert_close(measure.toeplitz(ring, measure.causal(n)), ring)
+    ring = torch.eye(6)[None]  # all mass at distance zero
+    torch.testing.assert_close(measure.toeplitz(ring, measure.causal(6)), ring)
+
+
+@pytest.mark.parametrize("support", [measure.causal(40), measure.full(40), measure.sliding(40, 7)])
+def test_ignorance_is_its_own_toeplitz_null(support):
+    torch.testing.assert_close(measure.toeplitz(measure.uniform(support), support), measure.uniform(support))
 
 
 @given(st.integers(0, 2**31), st.integers(2, 10))

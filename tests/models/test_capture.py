@@ -112,7 +112,9 @@ def test_grouped_heads_keep_their_own_number_of_keys():
 
 def test_a_model_without_attention_is_refused():
     net = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=1, state_size=4)).eval()
-    with pytest.raises(TypeError, match=r"neither looks attention up .* nor reports any: it has no attention, or keeps"):
+    with pytest.raises(
+        TypeError, match=r"neither looks attention up .* nor reports any: it has no attention, or keeps"
+    ):
         models.wrap(net)
 
 

@@ -1,6 +1,8 @@
 """The explorer in process: what it answers, by token and by word, for one text and for two."""
 
 import csv
+import io
+import itertools
 import json
 import math
 import re
@@ -12,7 +14,9 @@ import torch
 from atlaskit import measure, show
 from atlaskit.models import capture, planted, wrap
 from atlaskit.records import Capture, LayerAttention, Tokens
+from atlaskit.show import still
 from atlaskit.show.board import Single, reply, start
+from atlaskit.show.explorer import read_all
 from atlaskit.show.heads import captured, reader
 from atlaskit.show.overview import Overview
 from atlaskit.show.pair import aligned
@@ -347,3 +351,68 @@ def test_nothing_measured_opens_at_the_first_head():
     board = Single(captured(capture_of()), {}, {})
     assert isinstance(board.overview, Overview)
     assert (start(board)["layer"], start(board)["head"], start(board)["token"]) == (0, 0, 19)
+
+
+def test_a_linked_figure_and_the_explorer_choose_together():
+    explorer = show.Explorer(capture_of(), measures=MEASURES)
+    fig = show.head_grid(np.zeros((2, 3)), title="T", unit="bits", limits=(0.0, 1.0))
+    explorer.link(fig)
+    chosen = show.source(fig).selected
+    explorer.choose(layer=1, head=2)
+    assert chosen.indices == [5]
+    chosen.indices = [1]
+    assert (explorer.state["layer"], explorer.state["head"]) == (0, 1)
+    chosen.indices = []  # a tap beside the cells
+    assert (explorer.state["layer"], explorer.state["head"]) == (0, 1)
+    curve = show.curve(np.arange(3.0), {"a": np.arange(3.0)}, title="T", x_label="x", y_label="y")
+    with pytest.raises(ValueError, match="the figure's source has no column head and layer: it cannot be linked"):
+        explorer.link(curve)
+
+
+def test_the_picture_for_readers_without_a_kernel_shows_the_chosen_head():
+    from PIL import Image
+
+    explorer = show.Explorer(capture_of())
+    seen = []
+    for head in (0, 1):
+        explorer.choose(head=head)
+        image = np.asarray(Image.open(io.BytesIO(still.png(explorer.board, explorer.state))))
+        large = image[48 + 10 : 48 + 400 : 20, -416 + 10 : -16 : 20]  # the middle of each of 20 × 20 cells
+        levels = explorer.board.views.head(0, head).levels
+        colours = np.array([[int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in show.theme.SEQUENTIAL])
+        inside = levels > 0
+        np.testing.assert_array_equal(large[inside], colours[levels[inside]])
+        assert (large[~inside] == 255).all()
+        seen.append(image)
+    assert (seen[0] != seen[1]).any()
+    assert still.caption(explorer.board, explorer.state).endswith("head 0.1, queries down, keys across")
+
+
+def test_an_interrupt_keeps_the_layers_that_were_read(monkeypatch, capsys):
+    def stopped(board):
+        yield from itertools.islice(Single.fill(board), 1)
+        raise KeyboardInterrupt
+
+    board = Single(captured(capture_of()), MEASURES, {})
+    monkeypatch.setattr(board, "fill", lambda: stopped(board))
+    assert not read_all(board)
+    assert "layers that were not read are blank" in capsys.readouterr().out
+    assert np.isfinite(board.overview.values[:, 0]).all()
+    assert np.isnan(board.overview.values[:, 1]).all()
+
+
+def test_a_question_is_answered_with_its_number_and_a_refusal_in_words(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer, "send", lambda content, buffers=None: sent.append((content, buffers)))
+    explorer._handle_custom_msg({"overview": True}, [])
+    assert sent[-1][0]["shape"] == explorer.board.overview.tiles.shape
+    explorer._handle_custom_msg(asked(explorer, layer=0, head=1) | {"number": 7}, [])
+    answer, (picture, weights, ignorant, tiles) = sent[-1]
+    assert answer["number"] == 7
+    np.testing.assert_array_equal(np.asarray(picture), explorer.board.views.head(0, 1).levels)
+    assert (len(weights), len(ignorant)) == (20, 20)
+    assert np.asarray(tiles).shape == tuple(answer["shape"])
+    blind = show.Explorer(capture_of(values=False))
+    monkeypatch.setattr(blind, "send", lambda content, buffers=None: sent.append((content, buffers)))
+    blind._handle_custom_msg(asked(blind, colour="value"), [])
+    assert "colour by weight or by lift" in sent[-1][0]["failure"]

@@ -115,7 +115,9 @@ def _plan(*, steps: int, learning_rate: float, warmup: int, hold: int = 0, keep:
 _KEPT = (0, 200, 600, 1000, 2000, 3000, 3500, 4000, 4500, 5000, 5500, 6000, 6500, 7000, 7500, 8000, 9000, 10000, 12000)
 
 RECIPES = (
-    Recipe("mini-steps", "decoder", 2, 6, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=9000, keep=_KEPT)),
+    Recipe(
+        "mini-steps", "decoder", 2, 6, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=9000, keep=_KEPT)
+    ),
     Recipe("mini-causal", "decoder", 4, 8, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=8000)),
     Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=8000)),
 )

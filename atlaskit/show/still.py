@@ -1,0 +1,69 @@
+"""The explorer as one picture, drawn without a browser: what a notebook shows where no kernel answers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from atlaskit.show import theme
+from atlaskit.show.board import Board
+
+SIDE = 400
+MARGIN = 16
+
+
+def png(board: Board, state: Mapping[str, Any]) -> bytes:
+    """Every head small, the chosen one large, on white."""
+    pictures = board.pictures(state)
+    small = _quilt(board)
+    wide = MARGIN + small.width + (SIDE + MARGIN) * len(pictures) + MARGIN
+    sheet = Image.new("RGB", (wide, max(small.height, SIDE) + 3 * MARGIN + 24), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    pen.text((MARGIN, MARGIN), _plain(caption(board, state)), "#111111", font)
+    sheet.paste(small, (MARGIN, 2 * MARGIN + 16))
+    for i, (picture, panel) in enumerate(zip(pictures, board.meta["panels"], strict=False)):
+        palette = panel["palette"] or next(
+            one["palette"] for one in board.meta["colours"] if one["name"] == state["colour"]
+        )
+        large = Image.fromarray(_coloured(picture.levels, palette)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+        left = 2 * MARGIN + small.width + i * (SIDE + MARGIN)
+        sheet.paste(large, (left, 2 * MARGIN + 16))
+        pen.rectangle((left - 1, 2 * MARGIN + 15, left + SIDE, 2 * MARGIN + 16 + SIDE), outline=theme.NEUTRAL)
+    out = io.BytesIO()
+    sheet.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def caption(board: Board, state: Mapping[str, Any]) -> str:
+    """What the picture shows, in words."""
+    layer, head = board.meta["layers"][state["layer"]], state["head"]
+    what = f"head {layer}.{head}, queries down, keys across" if state["rows"] == "head" else "one query in every head"
+    return f"Attention of {board.meta['model']}: every head, and {what}"
+
+
+def _quilt(board: Board) -> Image.Image:
+    tiles = board.overview.tiles
+    n_layer, n_head, high, wide = tiles.shape
+    framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1))).transpose(0, 2, 1, 3)
+    cells = _coloured(framed.reshape(n_layer * (high + 1), n_head * (wide + 1)), board.meta["small_palette"])
+    image = Image.fromarray(cells)
+    scale = min(SIDE / image.width, SIDE / image.height)
+    return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
+
+
+def _coloured(levels: UInt8[np.ndarray, "row column"], name: str) -> UInt8[np.ndarray, "row column 3"]:
+    """Levels through a palette; what is undefined stays white."""
+    colours = theme.DIVERGING if name == "diverging" else theme.SEQUENTIAL
+    table = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours], np.uint8)
+    table[0] = 255
+    return table[levels]
+
+
+def _plain(text: str) -> str:
+    """Pillow's own font knows no other letters."""
+    return text.encode("latin-1", "replace").decode("latin-1")

@@ -1,0 +1,227 @@
+"""The explorer in a real browser: live in JupyterLab, and as a page from disk, by mouse and by keys."""
+
+import csv
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+from axe_playwright_python.sync_playwright import Axe
+
+from atlaskit import measure, show
+from atlaskit.models import capture, planted
+from atlaskit.records import Capture, LayerAttention, Tokens
+
+pytestmark = pytest.mark.browser
+
+# A script, quotes, a line end, an emoji of two, right-to-left text, a combining mark, a direction mark.
+HOSTILE = ["<script>alert(1)</script>", "\"'", "\n", "👩\u200d👧", "שלום", "e\u0301", "\u202eevil", "<img src=x>"]
+MEASURES = {
+    "entropy": (measure.entropy, "bits"),
+    "previous token": (measure.mass_on(measure.previous_token), "mass"),
+}
+
+# The colour of the large picture where a row and a column of cells cross, as #rrggbb.
+CELL = """([row, column, n]) => {
+  const canvas = document.querySelector('.ak-main canvas'), sharp = canvas.width / canvas.clientWidth;
+  const left = 92, top = 4, wide = canvas.clientWidth - 92 - 12, high = HIGH;
+  const at = [left + (column + .5) * wide / n, top + (row + .5) * high / n].map(v => Math.round(v * sharp));
+  return '#' + [...canvas.getContext('2d').getImageData(...at, 1, 1).data].slice(0, 3)
+    .map(v => v.toString(16).padStart(2, '0')).join('');
+}"""
+PICTURE = "() => document.querySelector('.ak-main canvas').toDataURL()"
+SPOKEN = "text => [...document.querySelectorAll('.ak-unseen')].some(one => one.textContent.includes(text))"
+
+
+def hostile_capture():
+    n, text = len(HOSTILE), "".join(HOSTILE)
+    ends = np.cumsum([len(one) for one in HOSTILE])
+    spans = torch.tensor([(end - len(one), end) for one, end in zip(HOSTILE, ends, strict=True)])
+    tokens = Tokens(text, torch.arange(n), tuple(HOSTILE), spans, torch.zeros(n, dtype=torch.bool))
+    support = torch.ones(n, n, dtype=torch.bool).tril()
+    scores = torch.randn(2, 3, n, n, generator=torch.Generator().manual_seed(0)) * 2
+    patterns = scores.masked_fill(~support, -torch.inf).softmax(-1)
+    layers = [LayerAttention(i, "decoder", one, support, *(None,) * 5, "", "") for i, one in enumerate(patterns)]
+    return Capture(HOSTILE[0], tokens, tokens, tuple(layers))
+
+
+def serious(page):
+    """What axe-core finds that is serious or worse, as (rule, element)."""
+    found = Axe().run(page).response["violations"]
+    return [
+        (one["id"], node["html"]) for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"]
+    ]
+
+
+@pytest.fixture
+def opened(page, tmp_path):
+    """Call it with an explorer: its exported page, opened from disk. A dialog is an error: only a token opens it."""
+    page.on("dialog", lambda dialog: (page.errors.append(dialog.message), dialog.dismiss()))
+
+    def open_page(explorer):
+        page.goto(show.export(explorer, tmp_path / "atlas.html", title=HOSTILE[0]).as_uri())
+        until(page, "Boolean(window.explorer?.ready())")
+        return page
+
+    return open_page
+
+
+def until(page, script, arg=None):
+    """Wait for a script to say true. Playwright's own waiting uses eval, which the page's security policy forbids."""
+    for _ in range(300):
+        if page.evaluate(script, arg):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never came true: {script} {arg}")
+
+
+def changed(page, act):
+    """Do something and wait until the large picture is another."""
+    before = page.evaluate(PICTURE)
+    act()
+    until(page, f"before => ({PICTURE})() !== before", before)
+
+
+def field(page, name):
+    return page.locator(".ak-explorer").first.get_by_label(name, exact=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_from_disk_runs_no_token_and_everyone_can_use_it(scheme, opened, page):
+    page.emulate_media(color_scheme=scheme)
+    opened(show.Explorer(hostile_capture(), measures=MEASURES))
+    assert page.title() == HOSTILE[0]
+    assert page.locator("main img, main script").count() == 0
+    strip = page.get_by_role("listbox").inner_text()
+    assert "<script>alert(1)</script>" in strip
+    assert "⟨202E⟩evil" in strip
+    page.get_by_text("Numbers behind the picture").click()
+    assert page.get_by_role("table", name="The strongest cells in view").get_by_role("row").count() == 13
+    assert serious(page) == []
+    assert page.locator(".ak-explorer *").count() <= 300
+    assert page.errors == page.outside == []
+
+
+def test_the_page_from_disk_answers_every_control_by_keys(opened, page):
+    model = planted()
+    opened(show.Explorer(capture(model, "ash bay cat dew elm ash bay cat dew elm"), measures=MEASURES))
+    high = page.evaluate("document.querySelector('.ak-main canvas').clientHeight") - 4 - 86 - 48
+    cell = CELL.replace("HIGH", str(high))
+    field(page, "Layer").fill("0")
+    field(page, "Head").fill("0")
+    field(page, "Token").fill("9")
+    until(page, SPOKEN, "Head 0.0, token 9")
+    until(page, SPOKEN, "It reads most: dew 1")  # the previous token
+    # the palette's ends: all of the weight on the token before, none elsewhere
+    assert page.evaluate(cell, [5, 4, 10]) == show.theme.SEQUENTIAL[255].lower()
+    assert page.evaluate(cell, [5, 2, 10]) == show.theme.SEQUENTIAL[1].lower()
+    maps = page.get_by_label("Map of a measure, layers down, heads across")
+    maps.focus()
+    changed(page, lambda: maps.press("ArrowRight"))
+    assert (field(page, "Layer").input_value(), field(page, "Head").input_value()) == ("0", "1")
+    until(page, SPOKEN, "It reads most: ash 1")  # the first token
+    changed(page, lambda: maps.press("ArrowDown"))
+    assert field(page, "Layer").input_value() == "1"
+    large = page.locator(".ak-main canvas")
+    large.focus()
+    large.press("ArrowUp")
+    assert field(page, "Token").input_value() == "8"
+    changed(page, lambda: large.press("+"))
+    changed(page, lambda: large.press("0"))
+    page.get_by_role("listbox").focus()
+    page.get_by_role("listbox").press("ArrowLeft")
+    assert field(page, "Token").input_value() == "7"
+    before = page.evaluate("document.querySelectorAll('.ak-side canvas')[1].toDataURL()")
+    field(page, "Map").select_option("previous token")
+    assert page.evaluate("document.querySelectorAll('.ak-side canvas')[1].toDataURL()") != before
+    changed(page, lambda: field(page, "Rows").select_option("token"))
+    page.get_by_role("button", name="0.0").click()
+    until(page, SPOKEN, "Head 0.0, token 7")
+    assert page.errors == page.outside == []
+
+
+def test_the_page_from_disk_saves_what_it_shows(opened, page, tmp_path):
+    seen = hostile_capture()
+    opened(show.Explorer(seen, measures=MEASURES))
+    head = int(field(page, "Layer").input_value()), int(field(page, "Head").input_value())
+    for name in ("PNG", "SVG", "CSV"):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=name).click()
+        download.value.save_as(tmp_path / name)
+    assert (tmp_path / "PNG").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    words = [one.text for one in ElementTree.parse(tmp_path / "SVG").iter("{http://www.w3.org/2000/svg}text")]
+    assert any("<script>" in word for word in words)
+    with (tmp_path / "CSV").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    n = len(HOSTILE)
+    assert len(rows) == n * (n + 1) // 2
+    pattern = seen.layers[head[0]].pattern[head[1]]
+    for row in rows:
+        weight = float(pattern[int(row["row"]), int(row["key"])])
+        assert float(row["value"]) ** 0.5 == pytest.approx(weight**0.5, abs=0.5 / 254 + 1e-3)
+
+
+def test_a_pair_from_disk_shows_both_and_the_difference(opened, page):
+    model = planted()
+    one, other = (capture(model, f"ash bay {word} dew elm ash bay {word} dew elm") for word in ("cat", "owl"))
+    opened(show.Compare(one, other, names=("cat", HOSTILE[0])))
+    assert serious(page) == []
+    field(page, "Layer").fill("1")
+    until(page, SPOKEN, "Head 1.")
+    assert page.get_by_role("table", name="Most changed: attention moved").get_by_role("button").count() == 5
+    assert page.errors == page.outside == []
+
+
+def test_a_figure_becomes_a_picture_file(tmp_path):
+    fig = show.head_grid(np.eye(3), title="<b>T</b>", unit="bits", limits=(0.0, 1.0))
+    picture = show.export(fig, tmp_path / "fig.svg")
+    words = [one.text for one in ElementTree.parse(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert "<b>T</b>" in words
+    explorer = show.Explorer(hostile_capture())
+    assert show.export(explorer, tmp_path / "head.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+LAB = [
+    """from atlaskit import measure, models, show
+model = models.planted()
+measures = {"entropy": (measure.entropy, "bits"), "previous token": (measure.mass_on(measure.previous_token), "mass")}
+seen = models.capture(model, "ash bay cat dew elm ash bay cat dew elm")
+explorer = show.Explorer(seen, measures=measures)
+explorer""",
+    """other = models.capture(model, "ash bay owl dew elm ash bay owl dew elm")
+show.Compare(seen, other, names=("<script>alert(1)</script>", "owl"))""",
+    "explorer.choose(layer=0, head=2, token=4)",
+]
+
+
+def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run_in_lab, page):
+    page.on("dialog", lambda dialog: (page.errors.append(dialog.message), dialog.dismiss()))
+    assert run_in_lab(LAB) == []
+    until(page, SPOKEN, "Head 0.2, token 4")  # the last cell chose it
+    until(page, SPOKEN, "It reads most: elm 1")  # the own-token head
+    assert page.locator(".ak-explorer").count() == 2  # two explorers in one notebook do not meet
+    maps = page.get_by_label("Map of a measure, layers down, heads across").first
+    maps.focus()
+    changed(page, lambda: maps.press("ArrowLeft"))
+    until(page, SPOKEN, "Head 0.1, token 4")
+    changed(page, lambda: field(page, "Colour").select_option("lift"))
+    changed(page, lambda: field(page, "Without sinks").check())
+    changed(page, lambda: field(page, "Rows").select_option("token"))
+    field(page, "Token").fill("6")
+    until(page, SPOKEN, "Head 0.1, token 6")
+    assert page.locator(".ak-explorer").first.locator("*").count() <= 300
+    found = Axe().run(page, context=".ak-explorer").response["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    # a page that is opened again shows what was chosen, not what was first
+    page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+    page.reload()
+    until(page, SPOKEN, "Head 0.1, token 6")
+    assert field(page, "Without sinks").is_checked()
+    # restart and run again
+    page.evaluate("""async () => {
+      const app = window.jupyterapp; await app.restored;
+      const panel = app.shell.currentWidget; await panel.sessionContext.ready;
+      await panel.sessionContext.session.kernel.restart();
+      await app.commands.execute('notebook:run-all-cells') }""")
+    until(page, SPOKEN, "Head 0.2, token 4")
+    assert page.errors == page.outside == []
