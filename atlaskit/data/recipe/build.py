@@ -66,13 +66,25 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
 
     def encoder(step: int) -> Batch:
         generator = _generator(step)
-        # Every other step has rows a quarter as long: an encoder that saw only full rows is lost on a sentence.
-        length = CONTEXT if step % 2 == 0 else CONTEXT // 4
+        length = encoder_length(step, recipe.plan.steps)
         ends = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         rows = encoder_rows(text.train, rows=ROWS * CONTEXT // length, length=length, ends=ends, generator=generator)
-        return masked(rows, tokenizer, generator=generator)
+        batch = masked(rows, tokenizer, generator=generator)
+        # Short rows lie anywhere in the context, so that every place is trained.
+        start = torch.randint(CONTEXT - length + 1, (len(rows), 1), generator=generator)
+        return batch | {"position_ids": start + torch.arange(length)}
 
     return decoder if recipe.kind == "decoder" else encoder
+
+
+def encoder_length(step: int, steps: int) -> int:
+    """The length of an encoder's rows at a step: short at first, later also long.
+
+    A hidden token tells little until some head looks at its neighbours, and these are easier to find among 16 keys than
+    among 256 (short rows first: Press et al. 2021). Short rows stay, or the encoder would be lost on a sentence.
+    """
+    lengths = (CONTEXT // 16,) if step < steps // 4 else (CONTEXT, CONTEXT // 4, CONTEXT // 16)
+    return lengths[step % len(lengths)]
 
 
 def held_out(recipe: Recipe, text: Corpus, *, n: int) -> list[Batch]:

@@ -122,7 +122,8 @@ def _training(recipe: Recipe, found: Findings) -> str:
         "on: text alone may not teach copying in a run this short."
         if recipe.kind == "decoder"
         else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
-        "Every other step has rows a quarter as long."
+        f"For the first quarter of the steps rows have {CONTEXT // 16} tokens, then {CONTEXT}, {CONTEXT // 4} and "
+        f"{CONTEXT // 16} in turn, each somewhere in the context."
     )
     # queries, keys and values lie in one matrix there, and Muon would move the values almost alone
     but = f" but {', '.join(plan.adamw)}" if recipe.kind == "decoder" else ""
