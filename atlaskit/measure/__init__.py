@@ -3,6 +3,8 @@
 from . import moments as moments
 from .agreement import like_orders as like_orders
 from .agreement import rank_correlation as rank_correlation
+from .autoencoder import Reconstruction as Reconstruction
+from .autoencoder import reconstruct as reconstruct
 from .bias import against_chance as against_chance
 from .bias import at_equal_length as at_equal_length
 from .bias import clustered as clustered
@@ -72,6 +74,10 @@ from .nulls import toeplitz as toeplitz
 from .nulls_fractal import column_marginal as column_marginal
 from .nulls_fractal import key_preference as key_preference
 from .nulls_fractal import surrogates as surrogates
+from .pairs_of_heads import kv_blocks as kv_blocks
+from .pairs_of_heads import pair_agreement as pair_agreement
+from .partial import correlation_at_equal_position as correlation_at_equal_position
+from .partial import partial_correlation as partial_correlation
 from .paths import Paths as Paths
 from .paths import top_paths as top_paths
 from .pattern import concentration as concentration
@@ -100,6 +106,12 @@ from .roles import same_sentence as same_sentence
 from .roles import same_stretch as same_stretch
 from .roughness import detrended_fluctuation as detrended_fluctuation
 from .roughness import lacunarity as lacunarity
+from .rounding import blended as blended
+from .rounding import eigenbasis as eigenbasis
+from .rounding import fisher_steps as fisher_steps
+from .rounding import read_error as read_error
+from .rounding import rounded as rounded
+from .rounding import write_error as write_error
 from .scaling import level as level
 from .selectors import Selector as Selector
 from .selectors import first_token as first_token
@@ -120,6 +132,7 @@ from .subspace_nulls import bootstrap_covariances as bootstrap_covariances
 from .subspace_nulls import haar_cosines as haar_cosines
 from .subspace_nulls import haar_overlap as haar_overlap
 from .subspace_nulls import over_pairs as over_pairs
+from .subspace_nulls import pooled_covariance as pooled_covariance
 from .subspace_nulls import random_gauge as random_gauge
 from .subspace_nulls import regauged as regauged
 from .subspace_nulls import reliable_rank as reliable_rank

@@ -7,7 +7,7 @@ from torch import Tensor
 
 def rank_correlation(one: Float[Tensor, " point"], other: Float[Tensor, " point"]) -> Float[Tensor, ""]:
     """Spearman's correlation, ties sharing their mean rank; nan where one side does not vary (Spearman 1904)."""
-    ranks = torch.stack([_ranks(one), _ranks(other)])
+    ranks = torch.stack([mean_ranks(one), mean_ranks(other)])
     return ranks.corrcoef()[0, 1] if (ranks.std(-1) > 0).all() else torch.tensor(float("nan"))
 
 
@@ -28,6 +28,7 @@ def like_orders(
     return found
 
 
-def _ranks(values: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+def mean_ranks(values: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
+    """Ranks from one, ties sharing their mean rank."""
     _, place, count = values.double().unique(return_inverse=True, return_counts=True)
     return (count.cumsum(0) - (count - 1) / 2)[place].double()

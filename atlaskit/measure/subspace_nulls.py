@@ -167,6 +167,15 @@ def regauged(
     return (value.double() @ gauge.double()).to(value.dtype), turned.to(output.dtype)
 
 
+def pooled_covariance(
+    count: Int[Tensor, " doc"],
+    total: Float[Tensor, "doc head d_head"],
+    moment: Float[Tensor, "doc head d_head d_head"],
+) -> Float[Tensor, "head d_head d_head"]:
+    """Covariance of each head's z over all documents, from sums as `bootstrap_covariances` takes them."""
+    return _covariance(torch.ones(len(count), dtype=torch.float64, device=count.device), count, total, moment)
+
+
 def bootstrap_covariances(
     count: Int[Tensor, " doc"],
     total: Float[Tensor, "doc head d_head"],
@@ -184,10 +193,19 @@ def bootstrap_covariances(
     for _ in range(draws):
         picks = torch.randint(len(count), (len(count),), generator=generator)
         weight = torch.bincount(picks, minlength=len(count)).to(count.device).double()
-        points = (weight * count).sum()
-        mean = torch.einsum("n,nhi->hi", weight, total.double()) / points
-        second = torch.einsum("n,nhij->hij", weight, moment.double()) / points
-        yield second - mean[:, :, None] * mean[:, None]
+        yield _covariance(weight, count, total, moment)
+
+
+def _covariance(
+    weight: Float[Tensor, " doc"],
+    count: Int[Tensor, " doc"],
+    total: Float[Tensor, "doc head d_head"],
+    moment: Float[Tensor, "doc head d_head d_head"],
+) -> Float[Tensor, "head d_head d_head"]:
+    points = (weight * count).sum()
+    mean = torch.einsum("n,nhi->hi", weight, total.double()) / points
+    second = torch.einsum("n,nhij->hij", weight, moment.double()) / points
+    return second - mean[:, :, None] * mean[:, None]
 
 
 def _haar(normal: Float[Tensor, "head d_head d_head"]) -> Float[Tensor, "head d_head d_head"]:

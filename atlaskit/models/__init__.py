@@ -2,6 +2,7 @@
 
 from .ablation import ablation_effect as ablation_effect
 from .ablation import ablation_effects as ablation_effects
+from .ablation_pairs import pair_ablation_effects as pair_ablation_effects
 from .attribution import LogitAttribution as LogitAttribution
 from .attribution import direct_logit_attribution as direct_logit_attribution
 from .capture import capture as capture
@@ -10,6 +11,9 @@ from .dissect import Dissection as Dissection
 from .dissect import dissect as dissect
 from .erasure import Erasure as Erasure
 from .erasure import erase as erase
+from .fisher import Fisher as Fisher
+from .fisher import fisher as fisher
+from .fisher import with_weights as with_weights
 from .intervene import intervene as intervene
 from .intervene import mean_z as mean_z
 from .labels import Labels as Labels
@@ -50,12 +54,15 @@ from .saliency import gradient_input as gradient_input
 from .saliency import integrated_gradients as integrated_gradients
 from .saliency import occlusion as occlusion
 from .saliency import prediction as prediction
+from .shuffled import shuffled as shuffled
 from .spans import SpanPoints as SpanPoints
 from .spans import span_points as span_points
 from .spans import tokens_in as tokens_in
 from .survey import survey as survey
 from .top_k import top_k_attention as top_k_attention
+from .top_k import top_k_costs as top_k_costs
 from .untrained import untrained as untrained
+from .values import value_weights as value_weights
 from .words import closed_class_words as closed_class_words
 from .words import gold_words as gold_words
 from .words import read_conllu as read_conllu

@@ -48,7 +48,7 @@ def ablation_effects(
     bar = tqdm(total=len(asked) * size.n_layer, unit=" layers", disable=not progress, delay=1, leave=False)
     complete = True
     try:
-        instead = _instead(model, documents, kind, reference, seed)
+        instead = replacements(model, documents, kind, reference, seed)
         for inputs, targets in asked:
             before = run(model, blocks, inputs)
             as_is, replacement = loss(before.logits, targets), instead(targets.shape[-1])
@@ -84,7 +84,7 @@ def ablation_effect(
     documents = readable(model, texts, max_tokens)
     asked = tasks(model, documents, seed)
     blocks = find_blocks(model, documents[0])
-    instead = _instead(model, documents, kind, reference, seed)
+    instead = replacements(model, documents, kind, reference, seed)
     effects = []
     for inputs, targets in tqdm(asked, unit=" texts", disable=not progress, delay=1):
         before, replacement = run(model, blocks, inputs), instead(targets.shape[-1])
@@ -100,7 +100,7 @@ def ablation_effect(
     return torch.cat(effects).cpu()
 
 
-def _instead(
+def replacements(
     model: Model, documents: Sequence[Tokens], kind: Ablation, reference: Tensor | Iterable[Text] | None, seed: int
 ) -> Instead:
     """What is put in the place of z, as a function of the text's length."""
@@ -137,7 +137,13 @@ def _pool(
 
 
 def _by_layer(model: Model, heads: Sequence[Head]) -> list[list[int]]:
-    """The heads of each layer. Raises IndexError, with what there is, for one that is not there."""
+    """The heads of each layer."""
+    check_heads(model, heads)
+    return [sorted({head for at, head in heads if at == layer}) for layer in range(model.geometry.n_layer)]
+
+
+def check_heads(model: Model, heads: Sequence[Head]) -> None:
+    """Raise IndexError, with what there is, for a head that is not there, ValueError where there are none."""
     size = model.geometry
     for layer, head in heads:
         if not (0 <= layer < size.n_layer and 0 <= head < size.n_head):
@@ -147,4 +153,3 @@ def _by_layer(model: Model, heads: Sequence[Head]) -> list[list[int]]:
             )
     if not heads:
         raise ValueError("there are no heads to ablate")
-    return [sorted({head for at, head in heads if at == layer}) for layer in range(size.n_layer)]

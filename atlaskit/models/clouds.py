@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -35,7 +35,8 @@ def clouds(
 
     Every document gives as many points as any other, or all it has. Special tokens and the first one, which in a
     decoder reads only itself, are left out. Raises TypeError for an encoder–decoder or a model that shows no z,
-    ValueError where no document has a token to draw.
+    ValueError where no document has a token to draw. Beside the points and the sums, memory holds one layer's z and one
+    document's stream at a time.
     """
     if model.is_encoder_decoder or model.proof.outside:
         why = model.proof.outside or "it is an encoder–decoder, whose two streams are no one cloud"
@@ -45,11 +46,9 @@ def clouds(
     chosen = _draw(places, points, seed)
     drawn: list[tuple[Tensor, Tensor]] = []
     blocks = min(BLOCKS, len(documents))
-    sums = [_Sums() for _ in range(blocks)]
+    sums = [_Sums(len(model.sites)) for _ in range(blocks)]
     for i in tqdm(range(len(documents)), unit=" texts", disable=not progress, delay=1, leave=False):
-        z, stream = _one(model, documents[i])
-        sums[i % blocks].add(z[:, :, places[i]])
-        drawn.append((z[:, :, chosen[i]], stream[:, chosen[i]]))
+        drawn.append(_one(model, documents[i], sums[i % blocks], places[i], chosen[i]))
     return Clouds(
         model.name,
         z=torch.cat([z for z, _ in drawn], dim=2),
@@ -57,22 +56,21 @@ def clouds(
         document=torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(one) for one in chosen])),
         position=torch.cat(chosen),
         n=torch.tensor([one.n for one in sums]),
-        total=torch.stack([one.total for one in sums]),
-        moment=torch.stack([one.moment for one in sums]),
+        total=torch.stack([torch.stack(one.total) for one in sums]),
+        moment=torch.stack([torch.stack(one.moment) for one in sums]),
     )
 
 
 class _Sums:
-    """Sums over the tokens of a block of documents, in float64."""
+    """Sums over the tokens of a block of documents, layer by layer, in float64."""
 
-    def __init__(self) -> None:
-        self.n, self.total, self.moment = 0, torch.zeros(()), torch.zeros(())
+    def __init__(self, n_layer: int) -> None:
+        self.n, self.total, self.moment = 0, [torch.zeros(())] * n_layer, [torch.zeros(())] * n_layer
 
-    def add(self, z: Tensor) -> None:
+    def add(self, layer: int, z: Float[Tensor, "head point d_value"]) -> None:
         wide = z.double()
-        self.n += z.shape[2]
-        self.total = self.total + wide.sum(2)
-        self.moment = self.moment + wide.mT @ wide
+        self.total[layer] = self.total[layer] + wide.sum(1)
+        self.moment[layer] = self.moment[layer] + wide.mT @ wide
 
 
 def _eligible(document: Read) -> Int[Tensor, " point"]:
@@ -98,17 +96,23 @@ def _draw(places: Sequence[Tensor], points: int, seed: int) -> list[Tensor]:
     ]
 
 
-def _one(model: Model, document: Read) -> tuple[Tensor, Tensor]:
-    """z [layer head token d_head] and stream [layer token d_model] of one document, in float32 on the processor."""
-    heads: list[Tensor] = []
+def _one(model: Model, document: Read, sums: _Sums, places: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """z [layer head point d_head] and stream [layer point d_model] at the chosen places of one document.
+
+    Of a layer's z only its share of the sums and the points outlive the layer.
+    """
+    points: list[Tensor] = []
+    sums.n += len(places)
 
     def listen(site: Site, call: Call | Report) -> Tensor | None:
         parts = [call.attend(rows).output for rows in tiles(call, site.n_head)]
         output = torch.cat([part for part in parts if part is not None], dim=1)
         check_finite(site, output.transpose(1, 2))
-        heads.append(output[0].float().transpose(0, 1).cpu())
+        z = output[0].transpose(0, 1).float().cpu()
+        sums.add(len(points), z[:, places])
+        points.append(z[:, chosen])
         return output
 
     told = observe(model, [document], listen, stream=True)
-    streams = [told.hidden_states[site.layer][0].float().cpu() for site in model.sites]
-    return torch.stack(heads), torch.stack(streams)
+    streams = [told.hidden_states[site.layer][0, chosen.to(model.device)].float().cpu() for site in model.sites]
+    return torch.stack(points), torch.stack(streams)

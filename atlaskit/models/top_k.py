@@ -1,14 +1,17 @@
 """Attention cut down to its largest weights: how much of what a head reads out is needed?"""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from atlaskit.models.hook import Call, hooked
 from atlaskit.models.intervene import check_changeable
+from atlaskit.models.loss import losses, readable
 from atlaskit.models.model import Model
+from atlaskit.models.tokenize import Text
 
 
 @contextmanager
@@ -41,6 +44,22 @@ def top_k_attention(model: Model, k: int, *, layers: Collection[int] | None = No
             yield
     finally:
         handle.remove()
+
+
+def top_k_costs(
+    model: Model, texts: Iterable[Text], k: int, *, seed: int = 0, max_tokens: int | None = None
+) -> Float[Tensor, "doc layer"]:
+    """Loss with the attention of each layer and all after it cut to its `k` largest weights, minus loss as is.
+
+    In nats per token, as `losses` has it: at layer 0 the whole model is cut, at the last one that layer alone.
+    """
+    documents = [tokens.ids.tolist() for tokens in readable(model, texts, max_tokens)]
+    as_is = losses(model, documents, seed=seed)
+    costs = []
+    for layer in range(len(model.sites)):
+        with top_k_attention(model, k, layers=range(layer, len(model.sites))):
+            costs.append(losses(model, documents, seed=seed) - as_is)
+    return torch.stack(costs, dim=-1)
 
 
 def _cut(call: Call, k: int) -> Tensor:

@@ -13,6 +13,7 @@ from atlaskit.measure.subspace_nulls import (
     haar_cosines,
     haar_overlap,
     over_pairs,
+    pooled_covariance,
     random_gauge,
     regauged,
     reliable_rank,
@@ -288,6 +289,8 @@ def test_the_bootstrap_draws_whole_documents():
     count = torch.tensor([len(cloud) for cloud in clouds])
     total = torch.stack([cloud.sum(0) for cloud in clouds])[:, None]
     moment = torch.stack([cloud.T @ cloud for cloud in clouds])[:, None]
+    everything = torch.cat(clouds).T.cov(correction=0)
+    assert torch.allclose(pooled_covariance(count, total, moment)[0], everything)
     picks = [(a, b, c) for a in range(3) for b in range(3) for c in range(3)]
     possible = torch.stack([torch.cat([clouds[i] for i in pick]).T.cov(correction=0) for pick in picks])
     drawn = torch.cat(list(bootstrap_covariances(count, total, moment, draws=200, seed=0)))

@@ -77,3 +77,12 @@ def test_models_without_one_stream_or_z_are_refused():
 def test_two_tokens_give_one_point():
     model = models.wrap(families.tiny("gpt2"))
     assert models.clouds(model, [[5, 6]], progress=False).position.tolist() == [1]
+
+
+def test_of_a_long_text_only_points_and_sums_are_kept():
+    """Five hundred tokens, ten points: what is held is as large as the points, not as the text."""
+    model = models.wrap(families.tiny("gpt2"))
+    found = models.clouds(model, [(list(range(4, 96)) * 2)[:120]] * 3, points=9, progress=False)
+    assert found.z.untyped_storage().nbytes() == found.z.numel() * 4
+    assert found.stream.untyped_storage().nbytes() == found.stream.numel() * 4
+    assert found.n.sum() == 3 * 119

@@ -74,3 +74,14 @@ def test_predictive_entropy_of_a_uniform_guess_is_the_log_of_the_vocabulary():
     entropy = models.predictive_entropy(models.wrap(net), IDS)
     expected = torch.tensor(float(net.config.vocab_size)).log2().expand(24)
     torch.testing.assert_close(entropy, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_cost_by_depth_is_that_of_blocks_with_those_layers(model):
+    costs = models.top_k_costs(model, [IDS, IDS[:9]], 1)
+    size = model.geometry.n_layer
+    assert costs.shape == (2, size)
+    as_is = models.losses(model, [IDS, IDS[:9]])
+    for layer in range(size):
+        with models.top_k_attention(model, 1, layers=range(layer, size)):
+            torch.testing.assert_close(costs[:, layer], models.losses(model, [IDS, IDS[:9]]) - as_is)
+    assert models.top_k_costs(model, [IDS], 24).abs().max() < 1e-5

@@ -1,0 +1,66 @@
+"""Autoencoder beside PCA: flat clouds, where it can win nothing, and curves, where it must."""
+
+import pytest
+import torch
+
+from atlaskit.measure.autoencoder import reconstruct
+
+DOCUMENTS = torch.arange(40).repeat_interleave(15)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Three heads through one number: a parabola, a straight line, a round Gaussian cloud."""
+    along = normal(600, seed=1)
+    curve = torch.stack([along, along**2 - 1, torch.zeros(600), torch.zeros(600)], -1)
+    line = along[:, None] * normal(1, 4, seed=2)
+    cloud = torch.stack([curve, line, normal(600, 4, seed=3)])
+    turned = cloud @ torch.linalg.qr(normal(3, 4, 4, seed=4)).Q + 5
+    return reconstruct(turned, DOCUMENTS, rank=1, seed=0, steps=1200)
+
+
+def test_principal_components_lose_the_rest_of_the_variance(found):
+    assert found.pca[1].item() < 1e-6
+    assert found.pca[2].item() == pytest.approx(3 / 4, abs=0.08)
+
+
+def test_a_curve_is_straightened(found):
+    assert found.pca[0].item() > 0.25
+    assert found.autoencoder[0].item() < 0.4 * found.pca[0].item()
+
+
+def test_on_flat_clouds_there_is_nothing_to_win(found):
+    assert found.autoencoder[1].item() < 0.01
+    assert found.autoencoder[2].item() > found.pca[2].item() - 0.06
+
+
+def test_what_was_kept_is_the_best_on_documents_to_stop_by(found):
+    assert found.validation.shape == (48, 3)
+    steps = torch.arange(1, 49) * 25
+    assert torch.equal(found.last_best, steps[found.validation.argmin(0)])
+
+
+def test_it_is_judged_on_documents_that_it_has_not_seen():
+    """Every document is a point of its own, far apart: knowing thirty of them says nothing of the others."""
+    cloud = normal(1, 40, 30)[:, DOCUMENTS]
+    lost = reconstruct(cloud, DOCUMENTS, rank=20, seed=0, steps=300)
+    assert lost.autoencoder.item() > 0.3
+    assert lost.pca.item() > 0.2  # thirty dimensions from twenty-four points
+
+
+def test_heads_do_not_learn_from_one_another():
+    cloud = normal(2, 600, 5)
+    both = reconstruct(cloud, DOCUMENTS, rank=2, seed=0, steps=60)
+    other = reconstruct(torch.stack([cloud[0], 9 * cloud[1] ** 2]), DOCUMENTS, rank=2, seed=0, steps=60)
+    assert both.autoencoder[0].item() == pytest.approx(other.autoencoder[0].item(), rel=1e-5)
+
+
+def test_impossible_requests_are_refused():
+    with pytest.raises(ValueError, match="5 numbers to squeeze 5 dimensions through; give 1 to 4"):
+        reconstruct(normal(1, 600, 5), DOCUMENTS, rank=5, seed=0)
+    with pytest.raises(ValueError, match="4 documents; at least 5 are needed"):
+        reconstruct(normal(1, 600, 5), DOCUMENTS % 4, rank=2, seed=0)
