@@ -16,7 +16,7 @@ from atlaskit.training.batches import Batch
 
 from . import packages
 from .corpus import stream, texts_of
-from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, SEED, VOCABULARY, Recipe
+from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, SEED, SHORT_STEPS, VOCABULARY, Recipe
 from .rows import decoder_rows, encoder_rows
 from .vocabulary import byte_pairs, word_pieces
 
@@ -66,7 +66,7 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
 
     def encoder(step: int) -> Batch:
         generator = _generator(step)
-        length = encoder_length(step, recipe.plan.steps)
+        length = encoder_length(step)
         ends = (tokenizer.cls_token_id, tokenizer.sep_token_id)
         rows = encoder_rows(text.train, rows=ROWS * CONTEXT // length, length=length, ends=ends, generator=generator)
         batch = masked(rows, tokenizer, generator=generator)
@@ -77,13 +77,13 @@ def batches(recipe: Recipe, text: Corpus) -> Callable[[int], Batch]:
     return decoder if recipe.kind == "decoder" else encoder
 
 
-def encoder_length(step: int, steps: int) -> int:
+def encoder_length(step: int) -> int:
     """The length of an encoder's rows at a step: short at first, later also long.
 
     A hidden token tells little until some head looks at its neighbours, and these are easier to find among 16 keys than
     among 256 (short rows first: Press et al. 2021). Short rows stay, or the encoder would be lost on a sentence.
     """
-    lengths = (CONTEXT // 16,) if step < steps // 4 else (CONTEXT, CONTEXT // 4, CONTEXT // 16)
+    lengths = (CONTEXT // 16,) if step < SHORT_STEPS else (CONTEXT, CONTEXT // 4, CONTEXT // 16)
     return lengths[step % len(lengths)]
 
 

@@ -9,7 +9,7 @@ from textwrap import fill
 from .evaluate import Score
 from .heads import INDUCTION, Role
 from .packages import SOURCES
-from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, VOCABULARY, Recipe
+from .plans import CONTEXT, MASK_RATE, RANDOM_ROWS, ROWS, SHORT_STEPS, VOCABULARY, Recipe
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _training(recipe: Recipe, found: Findings) -> str:
         "on: text alone may not teach copying in a run this short."
         if recipe.kind == "decoder"
         else f"{MASK_RATE:.0%} of the tokens are hidden. In one row of eight a passage is pasted again further on. "
-        f"For the first quarter of the steps rows have {CONTEXT // 16} tokens, then {CONTEXT}, {CONTEXT // 4} and "
+        f"For the first {SHORT_STEPS:,} steps rows have {CONTEXT // 16} tokens, then {CONTEXT}, {CONTEXT // 4} and "
         f"{CONTEXT // 16} in turn, each somewhere in the context."
     )
     # queries, keys and values lie in one matrix there, and Muon would move the values almost alone

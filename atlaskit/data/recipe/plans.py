@@ -17,6 +17,7 @@ CONTEXT = 256
 ROWS = 8
 SEED = 2026
 MASK_RATE = 0.4  # Wettig et al. 2022: more to predict is worth more than the context it hides
+SHORT_STEPS = 3000  # an encoder's rows are short until then
 RANDOM_ROWS = 2  # of a decoder's rows: random tokens that repeat
 
 
@@ -119,5 +120,5 @@ RECIPES = (
         "mini-steps", "decoder", 2, 6, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=9000, keep=_KEPT)
     ),
     Recipe("mini-causal", "decoder", 4, 8, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=8000)),
-    Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=12000, learning_rate=3e-3, warmup=200, hold=8000)),
+    Recipe("mini-masked", "encoder", 4, 8, 192, _plan(steps=8000, learning_rate=3e-3, warmup=200, hold=4400)),
 )
