@@ -115,7 +115,8 @@ def test_the_summary_counts_heads_and_the_page_opens_without_a_network(analyzed)
     assert "10 heads, 3 texts of 64 to 64 tokens" in result.output
     page = (folder / "one.html").read_text()
     assert "relative D 1" in page
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", page)
+    markup = re.sub(r"(<script\b[^>]*>).*?</script>", r"\1", page, flags=re.DOTALL)  # Bokeh's own code speaks of images
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=", markup)
 
 
 def test_layers_heads_and_orders_can_be_chosen_and_the_seed_repeats(planted, tmp_path):
@@ -191,7 +192,7 @@ def test_a_picture_that_fails_costs_no_result(planted, tmp_path, monkeypatch):
 WRONG = [
     (["--text", "  "], "text 0 is empty"),
     (["--text", "cat"], "text 0: the text is 1 token long"),
-    (["--text", "cat fish"], "text 0: the tokenizer cannot read 'fish'"),
+    (["--text", "cat fish"], "text 0: the tokenizer cannot read 'cat fish'"),
     ([], "text 0 is empty"),
     (["--lines"], "no line with a text"),
     (["--file", "nowhere.txt"], "'nowhere.txt' does not exist"),

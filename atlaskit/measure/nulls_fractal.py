@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .boxes import Boxes, box_of, pyramid
+from .nulls import by_preference
 
 
 def surrogates(
@@ -35,11 +36,10 @@ def column_marginal(
 ) -> Float[Tensor, "head query key"]:
     """Every row replaced by the head's preference among keys: keeps sinks, forgets which query looked where.
 
-    The ignorant head has no preference and is therefore its own null. Rows are scaled to sum to one over the keys they
-    may see.
+    A head whose scores depend on the key alone is nearly its own null, the ignorant one exactly (`by_preference`).
     """
-    rows = key_preference(pattern, support)[:, None] * support
-    return rows / rows.sum(-1, keepdim=True)
+    n_key = support.shape[1]
+    return by_preference(pattern, support, torch.arange(n_key, device=pattern.device).expand_as(support), n_key)
 
 
 def key_preference(

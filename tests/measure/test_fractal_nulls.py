@@ -169,7 +169,7 @@ def test_the_column_marginal_keeps_a_sink_and_forgets_a_band():
     boxes = coarse_grain(pattern)
     gap = slope(coarse_grain(null, like=boxes)) - slope(boxes)
     assert gap[0] > 0.2  # the band is more than its favoured keys
-    assert abs(gap[2]) < 0.05  # the sink is nothing else
+    assert abs(gap[2]) < 0.005  # the sink is nothing else but noise
 
 
 def test_the_profile_over_distances_keeps_a_band_and_forgets_a_sink():
@@ -177,7 +177,7 @@ def test_the_profile_over_distances_keeps_a_band_and_forgets_a_sink():
     pattern = planted(n, seed=0)
     boxes = coarse_grain(pattern)
     gap = slope(coarse_grain(toeplitz(pattern, causal(n)), like=boxes)) - slope(boxes)
-    assert abs(gap[0]) < 0.02
+    assert abs(gap[0]) < 0.005  # the noise over the band
     assert gap[2] > 0.2
 
 

@@ -52,6 +52,39 @@ def test_ignorance_is_its_own_toeplitz_null(support):
     torch.testing.assert_close(measure.toeplitz(measure.uniform(support), support), measure.uniform(support))
 
 
+def by_score(scores, support):
+    return scores.masked_fill(~support, -math.inf).softmax(-1)
+
+
+def information(pattern, like):
+    boxes = measure.coarse_grain(pattern, like=measure.coarse_grain(like))
+    return measure.generalized_dimensions(boxes, [1.0]).slope[:, 0]
+
+
+@pytest.mark.parametrize("support", [measure.causal(128), measure.full(128)])
+def test_heads_that_know_distance_alone_or_keys_alone_are_nearly_their_own_nulls(support):
+    generator = torch.Generator().manual_seed(0)
+    n = len(support)
+    lag = torch.arange(n)[:, None] - torch.arange(n)
+    by_lag = by_score(torch.randn(4, 2 * n - 1, generator=generator)[:, lag + n - 1], support)
+    decay = by_score(-lag.abs()[None] / 8.0, support)
+    by_key = by_score(torch.randn(4, 1, n, generator=generator).expand(-1, n, -1), support)
+    for pattern, null in ((by_lag, measure.toeplitz), (decay, measure.toeplitz), (by_key, measure.column_marginal)):
+        found, own = (information(one, pattern) for one in (null(pattern, support), pattern))
+        torch.testing.assert_close(found, own, atol=0.005, rtol=0)
+
+
+def test_a_sink_is_no_distance_and_the_previous_token_no_key():
+    n = 64
+    sink, before = torch.zeros(1, n, n), torch.diag(torch.ones(n - 1), -1)[None]
+    sink[..., 0] = before[0, 0, 0] = 1
+    far = slice(n // 4, n // 2)  # rows with many other keys of other distances
+    assert (measure.toeplitz(sink, measure.causal(n))[0, far, 0] < 0.25).all()
+    assert (measure.column_marginal(before, measure.causal(n))[0].diagonal(-1)[far] < 0.25).all()
+    torch.testing.assert_close(measure.toeplitz(before, measure.causal(n)), before)
+    torch.testing.assert_close(measure.column_marginal(sink, measure.causal(n)), sink)
+
+
 @given(st.integers(0, 2**31), st.integers(2, 10))
 def test_toeplitz_rows_sum_to_one_and_depend_on_distance_alone(seed, n):
     support = measure.causal(n)
