@@ -97,15 +97,17 @@ def look(
         else:
             found[null] = everything(PATTERNS[null](pattern, support))[None]
     fit = measure.generalized_dimensions(boxes, orders)
-    doubt = _doubt(boxes, orders)
+    doubt = _doubt(boxes, measure.coarse_grain(measure.uniform(support).to(pattern), like=boxes), orders)
     return Look(everything(pattern), found, fit.log_size, fit.log_value, fit.r_squared, doubt, fit.reasons)
 
 
-def _doubt(boxes: measure.Boxes, orders: Sequence[float]) -> Float[Tensor, "head order 2"]:
+def _doubt(
+    boxes: measure.Boxes, ignorant: measure.Boxes, orders: Sequence[float]
+) -> Float[Tensor, "head order 2"]:
     def slope(of: measure.Boxes) -> Float[Tensor, "head order"]:
         return measure.generalized_dimensions(of, orders).slope
 
-    tried = torch.cat([measure.grid_shifts(slope, boxes), measure.without_each_scale(slope, boxes)])
+    tried = torch.cat([measure.grid_shifts(slope, boxes, ignorant), measure.without_each_scale(slope, boxes)])
     known = ~tried.isnan()
     low, high = torch.where(known, tried, torch.inf).amin(0), torch.where(known, tried, -torch.inf).amax(0)
     return torch.stack([low, high], -1).masked_fill(~known.any(0)[..., None], NAN)

@@ -7,7 +7,7 @@ import torch
 from atlaskit.measure.boxes import coarse_grain
 from atlaskit.measure.fractal import generalized_dimensions
 from atlaskit.measure.grids import grid_shifts, without_each_scale
-from atlaskit.measure.support import causal, uniform
+from atlaskit.measure.support import causal, full, uniform
 
 
 def slope(boxes):
@@ -35,12 +35,27 @@ def by_hand(fine, sizes, shift):
 def test_shifted_grids_equal_boxes_filled_by_hand(n):
     boxes = coarse_grain(heads(n))
     assert boxes.usable.all()
-    found = grid_shifts(slope, boxes)
+    ignorant = coarse_grain(uniform(causal(n)).double(), like=boxes)
+    found = grid_shifts(slope, boxes, ignorant)
     assert len(found) == boxes.sizes[-1] // 2
     torch.testing.assert_close(found[0], slope(boxes))
+    even = ignorant.masses[-1][0].numpy()
     for shift, slopes in enumerate(found):
-        expected = [by_hand(head.numpy(), boxes.sizes, shift) for head in boxes.masses[-1]]
+        edges = by_hand(even, boxes.sizes, shift) - by_hand(even, boxes.sizes, 0)
+        expected = [by_hand(head.numpy(), boxes.sizes, shift) - edges for head in boxes.masses[-1]]
         np.testing.assert_allclose(slopes.numpy(), np.array(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("support", [causal(100), full(128)])
+def test_moving_the_grid_leaves_ignorance_alone_and_a_cascade_nearly(support):
+    boxes = coarse_grain(uniform(support))
+    torch.testing.assert_close(grid_shifts(slope, boxes, boxes), slope(boxes).expand(boxes.sizes[-1] // 2, -1, -1))
+    cells = torch.ones(1, 1)
+    for _ in range(7):
+        cells = torch.kron(cells, torch.tensor([[0.8, 0.2], [0.2, 0.8]]))
+    boxes = coarse_grain(cells[None])
+    found = grid_shifts(slope, boxes, coarse_grain(uniform(full(128)), like=boxes))
+    assert (found - slope(boxes)).abs().max() < 0.06
 
 
 def test_every_shift_keeps_all_mass_and_the_diagonal():
@@ -52,7 +67,7 @@ def test_every_shift_keeps_all_mass_and_the_diagonal():
             assert (mass[0] - mass[0].diag().diag() == 0).all()
         return slope(moved)
 
-    grid_shifts(check, boxes)
+    grid_shifts(check, boxes, boxes)
 
 
 def test_no_scale_of_a_cascade_is_needed_and_three_are():
