@@ -101,9 +101,7 @@ def look(
     return Look(everything(pattern), found, fit.log_size, fit.log_value, fit.r_squared, doubt, fit.reasons)
 
 
-def _doubt(
-    boxes: measure.Boxes, ignorant: measure.Boxes, orders: Sequence[float]
-) -> Float[Tensor, "head order 2"]:
+def _doubt(boxes: measure.Boxes, ignorant: measure.Boxes, orders: Sequence[float]) -> Float[Tensor, "head order 2"]:
     def slope(of: measure.Boxes) -> Float[Tensor, "head order"]:
         return measure.generalized_dimensions(of, orders).slope
 

@@ -31,9 +31,7 @@ def without_each_scale(
     return torch.stack([measure(replace(boxes, usable=boxes.usable & keep)) for keep in kept])
 
 
-def _moved(
-    measure: Callable[[Boxes], Float[Tensor, "head *order"]], boxes: Boxes
-) -> Float[Tensor, "step head *order"]:
+def _moved(measure: Callable[[Boxes], Float[Tensor, "head *order"]], boxes: Boxes) -> Float[Tensor, "step head *order"]:
     finest, step = boxes.masses[-1], boxes.sizes[-1] // boxes.sizes[0]
     grown = tuple(size + size // boxes.sizes[0] for size in boxes.sizes)  # one more box a side at the coarsest grid
     moved = [torch.nn.functional.pad(finest, (k, step - k, k, step - k)) for k in range(step)]
