@@ -158,6 +158,8 @@ class Survey:
     """A corpus through one model: for each score, the mean over its defined rows, per document, layer and head.
 
     Not `complete` after an interrupt: `places` then says which of the texts given are there (None: all, in order).
+    `layers` are the true numbers along the layer axis, which have gaps where a hybrid's layers do not attend (None: 0,
+    1, …).
     """
 
     model: str
@@ -165,6 +167,7 @@ class Survey:
     n_tokens: Int[Tensor, " doc"]
     complete: bool
     places: Int[Tensor, " doc"] | None = None
+    layers: Int[Tensor, " layer"] | None = None
 
     def __getitem__(self, name: str) -> Float[Tensor, "doc layer head"]:
         return self.scores[name]

@@ -45,7 +45,7 @@ def mean_lag(
     tokens: Tokens,
 ) -> Float[Tensor, "head query"]:
     """Expected number of tokens by which a row looks back; of a causal head this is its mean distance."""
-    place = torch.arange(len(tokens), dtype=torch.float32)[:, None]
+    place = torch.arange(len(tokens), dtype=torch.float32, device=tokens.ids.device)[:, None]
     return torch.where(choices >= 2, queries - mean(place)[..., 0], NAN)
 
 
@@ -61,7 +61,7 @@ def mass_on(selector: Selector) -> Score:
         count: Callable[[Bool[Tensor, " key"]], Int[Tensor, " query"]],
         tokens: Tokens,
     ) -> Float[Tensor, "head query"]:
-        first, last = selector(tokens, torch.tensor([0, len(tokens) - 1]))
+        first, last = selector(tokens, torch.tensor([0, len(tokens) - 1], device=tokens.ids.device))
         if not torch.equal(first, last):
             raise ValueError(
                 "this selector depends on the query, which needs the pattern: use measure.mass_on(selector)"

@@ -21,32 +21,46 @@ from torch import Tensor
 
 from atlaskit.models.documents import Read
 from atlaskit.models.model import Model, fingerprint
-from atlaskit.records import Kind, Score
+from atlaskit.records import Score
 
 LIMIT = 1_000_000_000
-"""Bytes of numbers that a cache may hold; beyond it what was unused for longest goes."""
+"""Bytes that the file may hold; beyond it what was unused for longest goes."""
 
 
 class Cache:
     """The documents' numbers for one model and some scores, in one file."""
 
-    def __init__(self, path: str | Path, model: Model, scores: Mapping[str, Score], *, kind: Kind):
-        """Open the file, or make it.
+    def __init__(self, path: str | Path, model: Model, scores: Mapping[str, Score], *, which: str):
+        """Open the file, or make it; `which` names the attention looked at, and how.
 
-        Raises TypeError for a score whose code cannot be told from another's, ValueError for a file of another kind.
+        Raises TypeError for a score whose code cannot be told from another's, ValueError for a file of another kind,
+        OSError for one that cannot be opened.
         """
-        whole = f"{fingerprint(model)} {model.net.dtype} {kind}"
+        whole = f"{fingerprint(model)} {model.net.dtype} {which}"
         self._keys = {name: f"{whole} {_identity(score)}" for name, score in scores.items()}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._file = sqlite3.connect(path, timeout=60)
         try:
-            self._file.execute("PRAGMA journal_mode=WAL")
-            self._file.execute(
-                "CREATE TABLE IF NOT EXISTS numbers (key TEXT PRIMARY KEY, layers INT, heads INT, data BLOB, used REAL)"
-            )
+            self._file = sqlite3.connect(path, timeout=60)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"the cache {path} cannot be opened: {error}") from error
+        try:
+            self._set_up()
         except sqlite3.DatabaseError as error:
             self._file.close()
             raise ValueError(f"{path} is no cache of a survey ({error}); delete it, or name another file") from error
+
+    def _set_up(self) -> None:
+        for wait in range(60):
+            try:
+                self._file.execute("PRAGMA journal_mode=WAL")
+                break
+            except sqlite3.OperationalError as error:  # another process opens it at this moment; SQLite does not wait
+                if "locked" not in str(error) or wait == 59:
+                    raise
+                time.sleep(0.1)
+        self._file.execute(
+            "CREATE TABLE IF NOT EXISTS numbers (key TEXT PRIMARY KEY, layers INT, heads INT, data BLOB, used REAL)"
+        )
 
     def found(self, documents: Sequence[Read]) -> dict[int, dict[str, Tensor]]:
         """Places of the documents of which every score is there, and the scores [layer head]."""
@@ -58,13 +72,14 @@ class Cache:
                     found[i] = {name: _tensor(*row) for name, row in rows.items() if row is not None}
         return found
 
-    def keep(self, document: Read, means: Mapping[str, Tensor]) -> None:
-        """Write one document's numbers, all or none; then drop what is beyond the limit."""
+    def keep(self, documents: Sequence[tuple[Read, Mapping[str, Tensor]]]) -> None:
+        """Write the numbers of the documents of one pass, all or none; then drop what is beyond the limit."""
         with self._file:
-            for name, value in means.items():
-                data = value.float().contiguous().numpy().tobytes()
-                row = (self._key(name, document), *value.shape, data, time.time())
-                self._file.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?, ?)", row)
+            for document, means in documents:
+                for name, value in means.items():
+                    data = value.float().contiguous().numpy().tobytes()
+                    row = (self._key(name, document), *value.shape, data, time.time())
+                    self._file.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?, ?)", row)
             self._drop()
 
     def close(self) -> None:
@@ -83,12 +98,21 @@ class Cache:
         return hashlib.sha256(f"{self._keys[name]} {ids}".encode()).hexdigest()
 
     def _drop(self) -> None:
-        held = self._file.execute("SELECT SUM(LENGTH(data)) FROM numbers").fetchone()[0] or 0
-        for key, size in self._file.execute("SELECT key, LENGTH(data) FROM numbers ORDER BY used").fetchall():
-            if held <= LIMIT:
+        # counted in pages, which SQLite knows: to sum the entries would read them all, after every document
+        while (over := self._size() - LIMIT) > 0:
+            n = self._file.execute("SELECT COUNT(*) FROM numbers").fetchone()[0]
+            oldest = 1 + n * over // self._size()
+            self._file.execute(
+                "DELETE FROM numbers WHERE key IN (SELECT key FROM numbers ORDER BY used LIMIT ?)", (oldest,)
+            )
+            if n <= oldest:
                 break
-            self._file.execute("DELETE FROM numbers WHERE key = ?", (key,))
-            held -= size
+
+    def _size(self) -> int:
+        pages, free, size = (
+            self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
 
 
 def _tensor(layers: int, heads: int, data: bytes) -> Tensor:

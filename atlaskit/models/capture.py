@@ -1,9 +1,9 @@
 """Two ways to look, of which this is the first: one short text, every layer, everything kept."""
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
+from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Attended, Call
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe
@@ -48,16 +48,6 @@ def pair(model: Model, text: Text, source: Text | None, max_tokens: int | None) 
         raise ValueError(f"{model.name} reads one text only; source=… is for encoder–decoders")
     tokens = model.tokens(text, max_tokens=max_tokens)
     return tokens, tokens if source is None else model.tokens(source, max_tokens=max_tokens)
-
-
-def check_finite(site: Site, wrote: Float[Tensor, "batch head query size"]) -> None:
-    """Raise ValueError, naming layer and heads, when attention wrote something that is not a number."""
-    if not wrote.isfinite().all():
-        heads = (~wrote.isfinite()).any(-1).any(-1).any(0).nonzero().flatten().tolist()
-        raise ValueError(
-            f"{site.kind} layer {site.layer} wrote NaN or infinity in heads {heads}: a weight is broken, "
-            f"or {wrote.dtype} overflowed; try dtype='float32'"
-        )
 
 
 def _keep(

@@ -7,14 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from atlaskit.models.capture import check_finite
 from atlaskit.models.documents import Read, tokenized
+from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Call
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe
 from atlaskit.models.proof import Site
 from atlaskit.models.report import Report
-from atlaskit.models.survey import tiles
+from atlaskit.models.tiles import tiles
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Clouds
 

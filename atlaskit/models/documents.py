@@ -1,7 +1,10 @@
 """A corpus before the model reads it: tokenised whole, so that what cannot be read is named before any work is done."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TypeAlias
+
+import torch
 
 from atlaskit.models.capture import pair
 from atlaskit.models.model import Model
@@ -29,6 +32,15 @@ def tokenized(model: Model, texts: Iterable[Document], max_tokens: int | None) -
     if not documents:
         raise ValueError("there are no texts")
     return documents
+
+
+def moved(document: Read, device: torch.device) -> Read:
+    """A document whose tensors lie where the patterns are, so that a selector can be made there."""
+    tokens, source = (
+        replace(part, ids=part.ids.to(device), spans=part.spans.to(device), special=part.special.to(device))
+        for part in document
+    )
+    return tokens, source
 
 
 def batches(documents: Sequence[Read], places: Sequence[int], batch_tokens: int) -> list[list[int]]:

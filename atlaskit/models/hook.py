@@ -67,12 +67,16 @@ class Call:
         return self.k.shape[2]
 
     def attend(self, rows: slice = slice(None)) -> Attended:
-        """Some query rows, by the model's code; it is shown only the keys from the first to the last allowed one."""
-        everything = slice(0, self.n_key)
+        """Some query rows, by the model's code; it is shown only the keys from the first to the last allowed one.
+
+        A row that may use no key spreads over all that the code is shown, so beside such a row it is shown all.
+        """
         mask = self._mask(rows)
         support = self._support(mask, rows)
-        seen = support.any(0).any(0).nonzero()
-        keys = slice(int(seen[0]), int(seen[-1]) + 1) if len(seen) else everything
+        keys = slice(0, self.n_key)
+        if support.any(-1).all():
+            seen = support.any(0).any(0).nonzero()
+            keys = slice(int(seen[0]), int(seen[-1]) + 1)
         if mask is not None:
             mask = mask[..., keys]
         extra = {name: self._cells(value, rows, keys) for name, value in self.extra.items()}

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from atlaskit.models.finite import check_weights
 from atlaskit.models.proof import Proof, Site, prove
 from atlaskit.models.tokenize import Text, tokenize
 from atlaskit.records import Geometry, Tokens
@@ -72,10 +73,7 @@ def wrap(net: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None = None,
     Raises RuntimeError in training mode, TypeError where attention cannot be observed, ValueError for weights that
     are not finite or a capture that differs.
     """
-    for weight, value in net.named_parameters():
-        if not value.isfinite().all():
-            broken = int((~value.isfinite()).sum())
-            raise ValueError(f"weight {weight!r} holds {broken} NaN or infinite of {value.numel()} numbers")
+    check_weights(net)
     proof = prove(net)
     own = [site for site in proof.sites if site.kind != "cross"]
     n_head = max(site.n_head for site in proof.sites)

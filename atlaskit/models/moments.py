@@ -5,9 +5,12 @@ normalizers, and any mean over keys is attention with other values. The fused ke
 grows with the length alone (Dao et al. 2022).
 """
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from atlaskit.models.hook import Call
 from atlaskit.records import Moments, Rows, Tokens
@@ -15,6 +18,7 @@ from atlaskit.records import Moments, Rows, Tokens
 SAMPLE = 8
 """Rows of each layer that the model's own attention does too, to prove that the fused kernel says the same."""
 TOLERANCE = 1e-4
+"""Of the largest number that a row of those gives."""
 STRIPE = 1024
 """Rows of the mask looked at together."""
 
@@ -29,7 +33,7 @@ def of_pattern(rows: Rows) -> Moments:
         mean_score=-torch.special.entr(weights).sum(-1),
         mean=lambda values: weights @ values.to(weights),
         choices=rows.support.sum(-1),
-        count=lambda keys: (rows.support & keys).sum(-1),
+        count=lambda keys: (rows.support & keys.to(rows.support.device)).sum(-1),
         queries=rows.queries,
         tokens=rows.tokens,
     )
@@ -38,17 +42,19 @@ def of_pattern(rows: Rows) -> Moments:
 def of_call(layer: int, call: Call, tokens: Tokens) -> tuple[Float[Tensor, "1 query head d_value"], Moments] | None:
     """What the heads of a layer write, and the moments of all rows, by the fused kernel; or None where it cannot serve.
 
-    It serves plain softmax over all keys or over the past, on a processor. That the model adds nothing else to its
-    scores (soft cap, sinks, a bias) is not looked up but tried out: its own attention does `SAMPLE` of the rows too.
+    It serves plain softmax over all keys or over the past, on a processor, and counts in float32 whatever the model's
+    precision. That the model adds nothing else to its scores (soft cap, sinks, a bias) is not looked up but tried out:
+    its own attention does `SAMPLE` of the rows too.
     """
-    plain = call.q.device.type == "cpu" and len(call.q) == 1 and call.q.shape[-1] == call.v.shape[-1]
-    causal = _causal(call) if plain else None
+    causal = _causal(call) if call.q.device.type == "cpu" and len(call.q) == 1 else None
     if causal is None:
         return None
     queries_per_key = call.q.shape[1] // call.k.shape[1]
-    q, k, v = (part.float() for part in (call.q, call.k, call.v))
+    d_value, width = call.v.shape[-1], max(call.q.shape[-1], call.v.shape[-1])
+    # the kernel takes one width for all; zeros add nothing to a score
+    q, k, v = (pad(part.float(), (0, width - part.shape[-1])) for part in (call.q, call.k, call.v))
     k, v = (part.repeat_interleave(queries_per_key, dim=1) for part in (k, v))
-    scale = float(call.extra.get("scaling") or q.shape[-1] ** -0.5)
+    scale = float(call.extra.get("scaling") or call.q.shape[-1] ** -0.5)
 
     def attend(values: Tensor, *, times: float = 1.0) -> tuple[Tensor, Tensor]:
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -56,16 +62,14 @@ def of_call(layer: int, call: Call, tokens: Tokens) -> tuple[Float[Tensor, "1 qu
         )
 
     def mean(values: Float[Tensor, "key size"]) -> Float[Tensor, "head query size"]:
-        # as many columns at a time as a value has, which is what the kernel takes
-        width = q.shape[-1]
         parts = []
         for columns in values.to(q).split(width, dim=1):
-            wide = torch.nn.functional.pad(columns, (0, width - columns.shape[1]))
+            wide = pad(columns, (0, width - columns.shape[1]))
             parts.append(attend(wide.expand(1, q.shape[1], -1, -1).contiguous())[0][0, :, :, : columns.shape[1]])
         return torch.cat(parts, dim=-1)
 
     output, log_normalizer = attend(v)
-    output = output.transpose(1, 2)
+    output = output[..., :d_value].transpose(1, 2)
     if not _is_what_the_model_does(call, output):
         return None
     mean_score = (q * attend(k)[0]).sum(-1)[0] * scale
@@ -81,11 +85,13 @@ def of_call(layer: int, call: Call, tokens: Tokens) -> tuple[Float[Tensor, "1 qu
 
 
 def _is_what_the_model_does(call: Call, output: Float[Tensor, "1 query head d_value"]) -> bool:
+    # in float32, too, so that rounding hides nothing that a half-precision model adds
+    precise = replace(call, q=call.q.float(), k=call.k.float(), v=call.v.float())
     step = max(1, (call.n_query - 1) // (SAMPLE - 1))
     for row in {*range(0, call.n_query, step), call.n_query - 1}:
-        theirs = call.attend(slice(row, row + 1)).output[:, 0].float()
+        theirs = precise.attend(slice(row, row + 1)).output[:, 0].float()
         # also when either is nan
-        if not (output[:, row] - theirs).abs().max() <= TOLERANCE * theirs.abs().max().clamp_min(1):
+        if not (output[:, row] - theirs).abs().max() <= TOLERANCE * theirs.abs().max():
             return False
     return True
 

@@ -1,7 +1,8 @@
 """The proof that a network's attention can be observed: captured equals eager, on one made-up sentence."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +60,7 @@ class _Heard:
     lazy: bool
     output: Tensor = field(default_factory=lambda: torch.empty(0))
     calls: list[Call] = field(default_factory=list)
+    blocks: list[int | None] = field(default_factory=list)
     patterns: list[Float[Tensor, "head query key"]] = field(default_factory=list)
     supports: list[Bool[Tensor, "query key"]] = field(default_factory=list)
 
@@ -69,7 +71,7 @@ def prove(net: PreTrainedModel) -> Proof:
     Raises TypeError with the reason for a network without attention or whose attention cannot be had, ValueError for
     one whose capture differs from eager attention.
     """
-    inputs = _sentence(net)
+    inputs = sentence(net)
     told, made_by = _ask(net, inputs)
     reported = _reported(net, told)
     n_reported = sum(len(patterns) for patterns in reported.values())
@@ -100,7 +102,7 @@ def accepted(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in inputs.items() if anything or name in parameters}
 
 
-def _sentence(net: PreTrainedModel) -> dict[str, Any]:
+def sentence(net: PreTrainedModel) -> dict[str, Any]:
     """Random token ids, none of which the config gives a special meaning (an image, padding)."""
     config = net.config.to_dict() | net.config.get_text_config().to_dict()
     special = {value for name, value in config.items() if name.endswith(("_token_id", "_token_index"))}
@@ -164,13 +166,33 @@ def _run(net: PreTrainedModel, inputs: Mapping[str, Any], *, lazy: bool) -> _Hea
         _compare("output by tiles of queries", torch.cat([tile.output for tile in tiles], dim=1), output)
         _compare("pattern by tiles of queries", torch.cat([tile.pattern for tile in tiles], dim=2), pattern)
         heard.calls.append(call)
+        heard.blocks.append(inside[0] if inside else None)
         heard.patterns.append(pattern[0].float())
         heard.supports.append(support[0])
         return output
 
-    with torch.inference_mode(), hooked(net, listen, lazy=lazy):
+    with torch.inference_mode(), _places(net) as inside, hooked(net, listen, lazy=lazy):
         heard.output = net(**accepted(net, inputs))[0]
     return heard
+
+
+@contextmanager
+def _places(net: nn.Module) -> Iterator[list[int]]:
+    """Places, in their lists, of the listed modules that run at the moment; the outermost, which is a block, first."""
+    inside: list[int] = []
+
+    def leave(*_: Any) -> None:
+        inside.pop()
+
+    def watch(place: int, module: nn.Module) -> None:
+        stack.callback(module.register_forward_pre_hook(lambda *_: inside.append(place)).remove)
+        stack.callback(module.register_forward_hook(leave).remove)
+
+    with ExitStack() as stack:
+        for listed in net.modules():
+            for place, module in enumerate(listed if isinstance(listed, nn.ModuleList) else ()):
+                watch(place, module)
+        yield inside
 
 
 def _by_hook(
@@ -192,7 +214,7 @@ def _by_hook(
         net(**accepted(net, inputs))
 
     projections = find_projections(net, again, lazy=heard.lazy)
-    numbers = _numbers(kinds, [getattr(call.module, "layer_idx", None) for call in heard.calls])
+    numbers = _numbers(kinds, [getattr(call.module, "layer_idx", None) for call in heard.calls], heard.blocks)
     sites = tuple(
         Site(
             kind, number, call.q.shape[1], projection,
@@ -247,16 +269,21 @@ def _by_report(
     return Proof(sites, 0, 0, True, reason)
 
 
-def _numbers(kinds: Sequence[Kind], own: Sequence[Any]) -> list[int]:
-    """Layer numbers: a module's own, which have gaps in a hybrid, where they all rise; or the order of speaking."""
+def _numbers(kinds: Sequence[Kind], own: Sequence[Any], blocks: Sequence[int | None]) -> list[int]:
+    """Layer numbers, which have gaps in a hybrid: what the modules say, or else the places of the blocks they are in.
+
+    Whichever rises is true of every layer; layers that share one block have the order in which they speak alone.
+    """
     numbers = []
     for i, kind in enumerate(kinds):
-        same = [number for k, number in zip(kinds, own, strict=True) if k == kind]
-        rises = all(
-            isinstance(a, int) and isinstance(b, int) and a < b for a, b in zip([-1, *same], same, strict=False)
-        )
         before = kinds[:i].count(kind)
-        numbers.append(same[before] if rises else before)
+        found = before
+        for told in (own, blocks):
+            same = [number for k, number in zip(kinds, told, strict=True) if k == kind]
+            if all(isinstance(b, int) and a < b for a, b in zip([-1, *same], same, strict=False)):
+                found = same[before]
+                break
+        numbers.append(found)
     return numbers
 
 

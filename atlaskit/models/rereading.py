@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atlaskit.models.capture import check_finite, pair
+from atlaskit.models.capture import pair
+from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Call
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe

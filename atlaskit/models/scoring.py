@@ -60,10 +60,10 @@ def asked(name: str, score: Score) -> Asked:
 
 
 class Sums:
-    """Running sums over the defined rows of each score, in float64, for one layer of one document."""
+    """Running sums over the defined rows of each score, in float64, for one layer (`where`) of one document."""
 
-    def __init__(self, scores: list[Asked], *, n_head: int, device: torch.device):
-        self.scores, self.n_head = scores, n_head
+    def __init__(self, scores: list[Asked], *, n_head: int, device: torch.device, where: str):
+        self.scores, self.n_head, self.where = scores, n_head, where
         self._sums = {one.name: torch.zeros(2, n_head, dtype=torch.float64, device=device) for one in scores}
 
     def add(self, seen: Mapping[str, Any], queries: Int[Tensor, " query"]) -> None:
@@ -75,7 +75,11 @@ class Sums:
             self._sums[one.name][1] += known.sum(-1)
 
     def means(self) -> dict[str, Float[Tensor, " head"]]:
-        """Mean over the rows seen, nan where none was defined."""
+        """Mean over the rows seen, nan where none was defined. Raises ValueError, naming the heads, for infinity."""
+        for name, (total, _) in self._sums.items():
+            if not total.isfinite().all():
+                heads = (~total.isfinite()).nonzero().flatten().tolist()
+                raise ValueError(f"score {name!r} is infinite in heads {heads} of {self.where}; nan means undefined")
         return {
             name: torch.where(count > 0, total / count, float("nan")).float().cpu()
             for name, (total, count) in self._sums.items()

@@ -1,7 +1,8 @@
 """The second way to look: a corpus, one number per document, layer and head, in bounded memory."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,16 @@ from tqdm.auto import tqdm
 
 from atlaskit.models import moments
 from atlaskit.models.cache import Cache
-from atlaskit.models.capture import check_finite
-from atlaskit.models.documents import Document, Read, batches, tokenized
+from atlaskit.models.documents import Document, Read, batches, moved, tokenized
+from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Attended, Call
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe
 from atlaskit.models.proof import Site
 from atlaskit.models.report import Report, Reported
 from atlaskit.models.scoring import Asked, Sums, asked
+from atlaskit.models.tiles import tiles
 from atlaskit.records import Kind, Rows, Score, Survey
-
-TILE = 4_000_000
-"""Bytes of pattern in a tile on a processor: what its cache holds, so that ten scores read it from there."""
 
 Means = dict[str, Float[Tensor, "layer head"]]
 """All scores of one document."""
@@ -55,25 +54,28 @@ def survey(
         raise ValueError(f"{model.name} has no {wanted} attention; it has {sorted({s.kind for s in model.sites})}")
     callers = [asked(name, score) for name, score in scores.items()]
     documents = tokenized(model, texts, max_tokens)
-    store = None if cache is None else Cache(cache, model, scores, kind=wanted)
+    way = "pattern" if any(one.needs_pattern for one in callers) else "moments"  # which differ in their last digits
+    store = None if cache is None else Cache(cache, model, scores, which=f"{wanted} {way}")
     done: dict[int, Means] = {}
     # counted in tokens, so that the speed and the time that remains are right for texts of any length
     bar = tqdm(total=sum(len(tokens) for tokens, _ in documents), unit=" tokens", unit_scale=True,
                disable=not progress, delay=1, leave=False)  # fmt: skip
     complete = True
     try:
-        if store is not None:
-            done = store.found(documents)
-            bar.update(sum(len(documents[i][0]) for i in done))
-        rest = [i for i in range(len(documents)) if i not in done]
-        # a model outside the interface shows no mask, so its texts stay unpadded
-        for group in batches(documents, rest, 0 if model.proof.outside else batch_tokens):
-            means = _pass(model, [documents[i] for i in group], callers, wanted)
-            for i, one in zip(group, means, strict=True):
-                done[i] = one
-                if store is not None:
-                    store.keep(documents[i], one)
-                bar.update(len(documents[i][0]))
+        found = {} if store is None else store.found(documents)
+        # grouped as if nothing were found: padded otherwise, what is resumed would differ in its last digits.
+        # A model outside the interface shows no mask, so its texts stay unpadded
+        for group in batches(documents, range(len(documents)), 0 if model.proof.outside else batch_tokens):
+            n_tokens = sum(len(documents[i][0]) for i in group)
+            if all(i in found for i in group):
+                done |= {i: found[i] for i in group}
+                bar.update(n_tokens)
+                continue
+            tick = partial(bar.update, n_tokens / len(model.sites))
+            means = _pass(model, [moved(documents[i], model.device) for i in group], callers, wanted, tick)
+            if store is not None:
+                store.keep([(documents[i], one) for i, one in zip(group, means, strict=True)])
+            done |= dict(zip(group, means, strict=True))
     except KeyboardInterrupt:
         complete = False
         tqdm.write(f"interrupted: {len(done)} of {len(documents)} texts are done and kept")
@@ -85,19 +87,26 @@ def survey(
     empty = torch.empty(0, len(layers), max(site.n_head for site in layers))
     stacked = {name: torch.stack([done[i][name] for i in places]) if done else empty for name in scores}
     lengths = torch.tensor([len(documents[i][0]) for i in places], dtype=torch.long)
-    return Survey(model.name, stacked, lengths, complete, torch.tensor(places, dtype=torch.long))
+    numbers = torch.tensor([site.layer for site in layers])
+    return Survey(model.name, stacked, lengths, complete, torch.tensor(places, dtype=torch.long), numbers)
 
 
-def _pass(model: Model, documents: Sequence[Read], scores: list[Asked], wanted: Kind) -> list[Means]:
-    """All scores of the documents of one forward pass."""
+def _pass(
+    model: Model, documents: Sequence[Read], scores: list[Asked], wanted: Kind, tick: Callable[[], object]
+) -> list[Means]:
+    """All scores of the documents of one forward pass; `tick` is called after every layer."""
     n_head = max(site.n_head for site in model.sites if site.kind == wanted)
     means: list[dict[str, list[Tensor]]] = [{one.name: [] for one in scores} for _ in documents]
     fast = len(documents) == 1 and not any(one.needs_pattern for one in scores)
 
     def listen(site: Site, call: Call | Report) -> Tensor | None:
-        if site.kind != wanted:
-            return call.attend().output
-        sums = [Sums(scores, n_head=site.n_head, device=model.device) for _ in documents]
+        output = look(site, call) if site.kind == wanted else _unseen(site, call)
+        tick()
+        return output
+
+    def look(site: Site, call: Call | Report) -> Tensor | None:
+        where = f"{site.kind} layer {site.layer}"
+        sums = [Sums(scores, n_head=site.n_head, device=model.device, where=where) for _ in documents]
         output = _by_moments(site, call, documents[0], sums[0]) if fast else None
         if output is None:
             output = _by_tiles(site, call, documents, sums)
@@ -116,6 +125,7 @@ def _by_moments(site: Site, call: Call | Report, document: Read, sums: Sums) -> 
     if found is None:
         return None
     output, known = found
+    check_finite(site, output.transpose(1, 2))
     sums.add(_fields(known), known.queries)
     return output
 
@@ -153,13 +163,11 @@ def _keys(site: Site, document: Read) -> Any:
     return document[0] if site.kind == "decoder" else document[1]
 
 
-def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
-    """Query rows of a layer, as many at a time as fit a tile: a share of what is free on a GPU, or `TILE` bytes."""
-    device = call.pattern.device if isinstance(call, Report) else call.q.device
-    tile = torch.cuda.mem_get_info(device)[0] // 32 if device.type == "cuda" else TILE
-    step = max(1, tile // (4 * n_pattern * call.n_key))
-    for start in range(0, call.n_query, step):
-        yield slice(start, min(start + step, call.n_query))
+def _unseen(site: Site, call: Call | Report) -> Tensor | None:
+    """What the heads of a layer that nobody asked about write; in tiles, too, as its pattern is no smaller."""
+    if isinstance(call, Report):
+        return None
+    return torch.cat([call.attend(rows).output for rows in tiles(call, len(call.q) * site.n_head)], dim=1)
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -104,24 +103,65 @@ def test_a_score_that_cannot_be_told_from_another_is_refused(model, tmp_path):
         survey(model, tmp_path / "c", {"s": score})
 
 
-def test_what_was_unused_for_longest_goes_first(model, tmp_path, monkeypatch):
-    clock = iter(range(1000))
+def test_what_was_unused_for_longest_goes_first_and_the_file_stays_below_its_limit(model, tmp_path, monkeypatch):
+    clock = iter(range(10_000))
     monkeypatch.setattr(caching.time, "time", lambda: next(clock))
-    size = 4 * model.geometry.n_layer * model.geometry.n_head * len(SCORES)
-    survey(model, tmp_path / "c", texts=TEXTS[:2])
-    survey(model, tmp_path / "c", texts=TEXTS[:1])  # used again
-    monkeypatch.setattr(caching, "LIMIT", 2 * size)
-    survey(model, tmp_path / "c", texts=TEXTS[2:])
-    kept = caching.Cache(tmp_path / "c", model, SCORES, kind="decoder")
-    documents = [(model.tokens(text), model.tokens(text)) for text in TEXTS]
-    assert set(kept.found(documents)) == {0, 2}
-    kept.close()
+    monkeypatch.setattr(caching, "LIMIT", 200_000)
+    cache = caching.Cache(tmp_path / "c", model, {"entropy": measure.entropy}, which="decoder")
+    documents = [(model.tokens([4, i]), model.tokens([4, i])) for i in range(4, 44)]
+    for i, document in enumerate(documents):
+        cache.keep([(document, {"entropy": torch.full((40, 60), float(i))})])  # 9,600 bytes
+        cache.found(documents[:1])  # used all the time
+    kept = cache.found(documents)
+    cache.close()
+    assert 0 in kept
+    assert len(kept) > 10
+    assert set(kept) == {0, *range(len(documents) - len(kept) + 1, len(documents))}
+    assert all((found["entropy"] == i).all() for i, found in kept.items())
+    assert (tmp_path / "c").stat().st_size < 200_000 + 2 * 9_600
 
 
 def test_a_damaged_file_is_named(model, tmp_path):
     (tmp_path / "c").write_bytes(b"no database at all, but long enough to be looked at" * 50)
     with pytest.raises(ValueError, match=r"c is no cache .* delete it"):
         survey(model, tmp_path / "c")
+    with pytest.raises(OSError, match=r"the cache .* cannot be opened"):
+        survey(model, tmp_path)
+
+
+def test_numbers_made_from_moments_are_not_taken_for_those_made_from_patterns(model, tmp_path, passes):
+    """The two ways agree to rounding only, so what is resumed would depend on what had been asked before."""
+    bits = {"bits": measure.moments.entropy}
+    survey(model, tmp_path / "c", bits | {"max": measure.max_weight})
+    found = survey(model, tmp_path / "c", bits)
+    assert len(passes) == 6
+    assert torch.equal(found["bits"], models.survey(model, TEXTS, bits, progress=False)["bits"])
+
+
+def test_a_batched_survey_that_was_interrupted_ends_in_the_same_bytes(model, tmp_path, passes):
+    """What is left over would be padded to another length, were it put into batches anew."""
+    texts = [list(range(4, 4 + n)) for n in (9, 30, 11, 12, 29, 10, 31, 8)]
+    batched = {"batch_tokens": 50, "progress": False}
+    plain = models.survey(model, texts, SCORES, **batched)
+    n_passes = len(passes)
+    calls = 0
+
+    def interrupting(pattern, support):
+        nonlocal calls
+        calls += 1
+        if calls > 9:  # in the third pass: two layers of four texts, then of one
+            raise KeyboardInterrupt
+        return measure.entropy(pattern, support)
+
+    first = models.survey(model, texts, {"entropy": interrupting}, **batched)
+    assert 0 < len(first.n_tokens) < len(texts)
+    done = [texts[i] for i in first.places]
+    passes.clear()
+    models.survey(model, done, SCORES, cache=tmp_path / "c", **batched)
+    resumed = models.survey(model, texts, SCORES, cache=tmp_path / "c", **batched)
+    assert len(passes) == n_passes
+    for name in SCORES:
+        assert torch.equal(resumed[name], plain[name])
 
 
 PROGRAM = """
@@ -168,17 +208,10 @@ def test_a_survey_killed_at_any_moment_goes_on_and_ends_in_the_same_bytes(tmp_pa
     assert resumed == undisturbed
 
 
-def test_two_surveys_may_share_a_file(model, tmp_path):
-    found = {}
-
-    def work(name):
-        net = models.wrap(families.tiny("gpt2"), name="tiny")
-        found[name] = survey(net, tmp_path / "c", texts=[list(range(4, 10 + n)) for n in range(12)])
-
-    both = [threading.Thread(target=work, args=(name,)) for name in "ab"]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert torch.equal(found["a"]["entropy"], found["b"]["entropy"])
-    assert entries(tmp_path / "c") == 24
+def test_two_processes_may_share_a_file(tmp_path):
+    """Started at once, both make the file; then they write the same texts in turn."""
+    both = [run(tmp_path / "c", "0.01") for _ in range(2)]
+    first, second = (one.communicate()[0] for one in both)
+    assert [one.returncode for one in both] == [0, 0]
+    assert first == second != b""
+    assert entries(tmp_path / "c") == 30

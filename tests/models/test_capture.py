@@ -1,7 +1,5 @@
 """Twins: what the hook sees, against what the models themselves report with eager attention."""
 
-import sys
-
 import families
 import pytest
 import support
@@ -69,7 +67,7 @@ def test_results_of_all_heads_and_the_bias_make_the_layers_output(model):
 
 
 def test_a_survey_of_tiles_equals_the_same_measure_of_the_capture(model, monkeypatch):
-    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "TILE", 200)  # one or two rows a tile
+    monkeypatch.setattr("atlaskit.models.tiles.rows_at_a_time", lambda *_: 2)
     scores = {
         "entropy": measure.entropy,
         "distance": measure.mean_distance,
@@ -123,11 +121,29 @@ def test_a_model_in_training_mode_is_refused():
         models.wrap(families.tiny("gpt2").train())
 
 
-def test_a_weight_that_is_not_a_number_is_named():
+@pytest.mark.parametrize(("weight", "place", "heads"), [
+    ("h.1.attn.c_attn.weight", (3, 2 * 32 + 9), r"decoder layer 1 wrote NaN or infinity in heads \[1\]"),  # values
+    ("h.1.attn.c_attn.weight", (3, 17), r"decoder layer 1 wrote NaN or infinity in heads \[2\]"),  # queries
+    ("h.1.attn.c_proj.weight", (25, 0), r"what decoder layer 1 writes for heads \[3\]"),
+    ("h.0.mlp.c_fc.weight", (0, 3), r"decoder layer 1 wrote NaN or infinity in heads \[0, 1, 2, 3\]"),
+    ("h.1.mlp.c_fc.weight", (0, 3), ""),  # after all attention
+])  # fmt: skip
+def test_a_weight_that_is_not_a_number_is_named_with_the_first_heads_it_reaches(weight, place, heads):
     net = families.tiny("gpt2")
     with torch.no_grad():
-        net.transformer.h[1].mlp.c_fc.weight[0, 3] = float("nan")
-    with pytest.raises(ValueError, match=r"h\.1\.mlp\.c_fc\.weight' holds 1 NaN or infinite of"):
+        net.get_parameter(f"transformer.{weight}")[place] = float("nan")
+    told = rf"{weight}' holds 1 NaN or infinite of \d+ numbers, the first at \[{place[0]}, {place[1]}\]"
+    with pytest.raises(ValueError, match=f"{told}{': ' if heads else ''}{heads}$"):
+        models.wrap(net)
+    assert int(net.get_parameter(f"transformer.{weight}").isnan().sum()) == 1  # left as it was
+
+
+def test_a_broken_output_projection_of_another_layout_is_named_too():
+    """A Linear keeps its inputs in columns, GPT-2's Conv1D in rows."""
+    net = families.tiny("llama")
+    with torch.no_grad():
+        net.model.layers[0].self_attn.o_proj.weight[1, 17] = float("inf")
+    with pytest.raises(ValueError, match=r"what decoder layer 0 writes for heads \[2\]$"):
         models.wrap(net)
 
 

@@ -50,6 +50,12 @@ def test_outside_the_interface_a_survey_equals_the_measure_of_the_capture(outsid
 def test_a_hybrids_layers_keep_their_true_numbers():
     assert [layer.layer for layer in look("jamba").layers] == [1]  # layer 0 is a state-space layer
     assert [layer.layer for layer in look("qwen3_next").layers] == [3]
+    # these do not say their numbers: all hybrid layers share one attention
+    assert [layer.layer for layer in look("zamba").layers] == [1, 3]
+    assert [layer.layer for layer in look("zamba2").layers] == [6]
+    survey = models.survey(models.wrap(families.tiny("zamba")), [IDS], {"bits": measure.entropy}, progress=False)
+    assert survey.layers.tolist() == [1, 3]
+    assert survey["bits"].shape == (1, 2, 4)
 
 
 def test_latent_attention_has_values_of_another_width_than_its_keys():
@@ -156,3 +162,10 @@ def test_the_support_table_holds_what_is_claimed():
     captured = {row["name"].split("/")[0] for row in rows if row["group"] == "captured"}
     assert len(captured) >= 120
     assert all(row["reason"] for row in rows if row["group"] != "captured")
+
+
+def test_the_readme_and_the_page_say_what_the_table_says():
+    rows = [support.Support(**row) for row in json.loads(support.TABLE.read_text())]
+    assert support.PAGE.read_text() == support.page(rows)
+    readme = support.README.read_text()
+    assert readme == support.in_readme(readme, support.summary(rows))

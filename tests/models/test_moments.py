@@ -1,5 +1,7 @@
 """The fast way without a pattern, and the exact way with one: they agree, and the fast knows where it may not go."""
 
+import math
+
 import families
 import pytest
 import torch
@@ -55,7 +57,7 @@ def sharp(family):
     return models.wrap(net, name=family)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "bert", "opt"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "bert", "opt", "deepseek_v3"])  # the last: narrow values
 def test_moments_from_the_fused_kernel_equal_those_of_the_pattern(family, rows_attended):
     model = sharp(family)
     rows_attended.clear()
@@ -85,6 +87,49 @@ def test_where_scores_are_more_than_products_the_pattern_is_looked_at(family, ro
         torch.testing.assert_close(fast[name], exact[name], rtol=1e-4, atol=1e-4, equal_nan=True)
     if family in ("gpt_oss", "mistral"):
         assert max(rows_attended) > 1
+
+
+def test_half_precision_is_counted_in_float32(rows_attended):
+    """Of the first layer, whose queries and keys do not depend on the way: softmax in float64 by hand."""
+    model = models.wrap(families.tiny("llama").bfloat16(), name="llama")
+    rows_attended.clear()
+    fast = models.survey(model, [IDS], FAST, progress=False)
+    assert set(rows_attended) == {1}
+    layer = models.capture(model, IDS).layers[0]
+    scores = layer.q.double() @ layer.k.double().repeat_interleave(2, 0).mT * layer.q.shape[-1] ** -0.5
+    pattern = scores.masked_fill(~layer.support, float("-inf")).softmax(-1)
+    expected = -torch.special.xlogy(pattern, pattern).sum(-1)[:, 1:].mean(-1) / math.log(2)
+    torch.testing.assert_close(fast["entropy"][0, 0].double(), expected, rtol=1e-4, atol=1e-4)
+    expected = pattern.square().sum(-1)[:, 1:].mean(-1)
+    torch.testing.assert_close(fast["concentration"][0, 0].double(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_sink_shows_however_small_the_values_are(rows_attended):
+    """What a head writes may be tiny: whether two ways agree is a question of its size."""
+    net = families.tiny("gpt_oss")
+    with torch.no_grad():
+        for layer in net.model.layers:
+            layer.self_attn.v_proj.weight.mul_(1e-6)
+            layer.self_attn.v_proj.bias.zero_()
+    net.config.layer_types = ["full_attention"] * len(net.model.layers)
+    for layer in net.model.layers:
+        layer.self_attn.sliding_window = None
+    model = models.wrap(net, name="gpt_oss")
+    rows_attended.clear()
+    models.survey(model, [IDS], FAST, progress=False)
+    assert max(rows_attended) > 1
+
+
+def test_overflow_in_a_row_that_was_no_sample_is_reported_and_not_left_out():
+    model = models.wrap(families.tiny("gpt2"), name="gpt2")
+
+    def overflow(_module, _args, output):
+        output[0, 50, 8:16] = float("inf")  # the query of head 1 in one row
+
+    handle = model.net.transformer.h[1].attn.c_attn.register_forward_hook(overflow)
+    with pytest.raises(ValueError, match=r"decoder layer 1 wrote NaN or infinity in heads \[1\]"):
+        models.survey(model, [IDS], FAST, progress=False)
+    handle.remove()
 
 
 def test_scores_with_and_without_a_pattern_may_be_mixed():

@@ -6,11 +6,15 @@ import sys
 import families
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm.auto import tqdm
 from transformers.masking_utils import eager_mask
 
 from atlaskit import measure, models
-from atlaskit.models import hook
+from atlaskit.models import hook, moments
+from atlaskit.models.documents import moved
+from atlaskit.models.scoring import asked
+from atlaskit.records import Rows
 
 TEXTS = ["cat dew elm fig gum cat dew elm", "hay ink jam kit", "log map net oak pea rag sea"]
 
@@ -85,6 +89,17 @@ def test_a_score_of_the_wrong_shape_is_refused(model):
         models.survey(model, TEXTS, {"sum": lambda pattern: pattern.sum((-1, -2))}, progress=False)
 
 
+def test_a_score_that_is_infinite_is_reported_with_its_layer_and_heads(model):
+    def score(layer, pattern):
+        rows = pattern.amax(-1)
+        if layer == 1:
+            rows[3, 2] = float("inf")
+        return rows
+
+    with pytest.raises(ValueError, match=r"score 'odd' is infinite in heads \[3\] of decoder layer 1"):
+        models.survey(model, TEXTS, {"odd": score}, progress=False)
+
+
 @pytest.mark.parametrize(("texts", "error", "message"), [
     ([], ValueError, "no texts"),
     ("one string", TypeError, "give a list of texts"),
@@ -115,7 +130,8 @@ def test_progress_is_counted_in_tokens(model, monkeypatch):
 
     monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "tqdm", Bar)
     models.survey(model, TEXTS, {"entropy": measure.entropy})
-    assert seen == [19, 8, 4, 7]
+    assert seen[0] == sum(seen[1:]) == 19
+    assert seen[1:3] == [4, 4]  # two layers: within a long text there is progress, too
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "mistral", "bert", "t5", "gpt_oss"])
@@ -129,9 +145,33 @@ def test_no_mask_is_ever_larger_than_a_tile(family, monkeypatch):
         return eager_mask(q_length=q_length, **rest)
 
     monkeypatch.setattr(hook, "eager_mask", short_mask)
-    monkeypatch.setattr(sys.modules["atlaskit.models.survey"], "TILE", 4 * 4 * 96 * 7)  # seven rows of four heads
+    monkeypatch.setattr("atlaskit.models.tiles.rows_at_a_time", lambda *_: 7)
     ids = torch.randint(4, 96, (96,), generator=torch.Generator().manual_seed(0)).tolist()
     document = (ids, ids) if model.is_encoder_decoder else ids
     kind = "decoder" if model.is_encoder_decoder else None
     models.survey(model, [document], {"entropy": measure.entropy}, kind=kind, progress=False)
     assert max(tall) <= 7
+
+
+SELECTORS = (
+    "previous_token next_token own_token first_token same_token induction special punctuation same_sentence"
+).split()
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_selectors_and_measures_stay_on_the_device_of_the_pattern(name):
+    """Tensors without numbers that believe to lie on a GPU: torch refuses to mix them with those of the processor."""
+    tokens = models.planted().tokens(TEXTS[0])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        there, _ = moved((tokens, tokens), torch.device("cuda"))
+        queries = torch.arange(2, 5, device="cuda")
+        pattern = torch.full((4, 3, 8), 1 / 8, device="cuda")
+        support = torch.ones(3, 8, dtype=torch.bool, device="cuda")
+        rows = Rows(0, pattern, support, queries, there)
+        for score in (
+            measure.mass_on(getattr(measure, name)), measure.entropy, measure.concentration, measure.max_weight,
+            measure.mean_distance, measure.moments.entropy, measure.moments.concentration, measure.moments.mean_lag,
+        ):  # fmt: skip
+            one = asked("score", score)
+            known = vars(moments.of_pattern(rows)) | vars(rows)
+            assert one(known, n_head=4, n_query=3).device.type == "cuda"

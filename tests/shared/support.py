@@ -1,4 +1,4 @@
-"""Which families can be captured, and how well: ``python tests/shared/support.py`` writes the support table anew.
+"""Which families can be captured, and how well: ``python tests/shared/support.py`` writes the support tables anew.
 
 Every family and task that transformers registers is made small, wrapped, captured on a text of its own, and compared
 with what the network itself reports under eager attention.
@@ -25,6 +25,13 @@ from atlaskit.records import Capture
 
 TABLE = Path(__file__).parent.parent / "models" / "support.json"
 PAGE = TABLE.with_suffix(".md")
+README = Path(__file__).parents[2] / "README.md"
+START, END = "<!-- support: written by make sweep -->", "<!-- end of support -->"
+KNOWN = (
+    "gpt2 llama mistral qwen3 gemma3 deepseek_v3 gpt_oss mixtral jamba qwen3_next bert roberta modernbert t5 bart "
+    "bloom falcon gptj deberta-v2 mpt xlm mamba2 rwkv reformer longformer fnet xlnet gemma3n musicgen"
+).split()
+"""Names that most readers look for."""
 IDS = [5, 17, 9, 30, 5, 17, 80, 33, 21, 60, 5, 17]
 SOURCE = [11, 12, 13, 40, 41, 42, 43]
 GROUPS = {
@@ -145,6 +152,25 @@ def page(rows: list[Support]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(rows: list[Support]) -> str:
+    """The README's table: a row a group."""
+    lines = [
+        f"| transformers {transformers.__version__} | families | among them | what there is |",
+        "|---|---|---|---|",
+    ]
+    for group, meaning in GROUPS.items():
+        names = sorted({row.name.split("/")[0] for row in rows if row.group == group})
+        shown = ", ".join(name for name in KNOWN if name in names)
+        lines.append(f"| **{group}** | {len(names)} | {shown} | {meaning} |")
+    return "\n".join(lines)
+
+
+def in_readme(readme: str, table: str) -> str:
+    """The README with the table in its place."""
+    before, _, rest = readme.partition(START)
+    return f"{before}{START}\n\n{table}\n\n{END}{rest.partition(END)[2]}"
+
+
 def main() -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
@@ -155,6 +181,7 @@ def main() -> None:
     short = [asdict(row) | {"pattern_error": None, "result_error": None} for row in rows]
     TABLE.write_text(json.dumps([{k: v for k, v in row.items() if v not in (None, "", 0)} for row in short], indent=1))
     PAGE.write_text(page(rows))
+    README.write_text(in_readme(README.read_text(), summary(rows)))
     print(Counter(row.group for row in rows), "worst errors:")
     print(max(row.pattern_error for row in rows), max(row.result_error for row in rows))
 

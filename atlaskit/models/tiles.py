@@ -1,0 +1,31 @@
+"""Query rows of a layer, a few at a time: as many as memory bears, and no more than a processor's cache holds."""
+
+from collections.abc import Iterator
+
+import psutil
+import torch
+
+from atlaskit.models.hook import Call
+from atlaskit.models.report import Report
+
+SHARE = 32
+"""One part in this many of the free memory may hold a tile's pattern; what is made of it on the way takes several."""
+CACHED = 4_000_000
+"""Bytes that a processor's cache holds, so that ten scores read the pattern from there."""
+SHARED = 16
+"""Rows that should at least share the reading of all keys and values, which for long texts costs more than the rest."""
+
+
+def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
+    """Slices that cover a layer's query rows, of which `n_pattern` patterns are made at a time."""
+    device = call.pattern.device if isinstance(call, Report) else call.q.device
+    step = rows_at_a_time(4 * n_pattern * call.n_key, device)
+    for start in range(0, call.n_query, step):
+        yield slice(start, min(start + step, call.n_query))
+
+
+def rows_at_a_time(row: int, device: torch.device) -> int:
+    """How many rows of so many bytes make a tile."""
+    if device.type == "cuda":
+        return max(1, torch.cuda.mem_get_info(device)[0] // SHARE // row)
+    return max(1, min(max(CACHED, SHARED * row), psutil.virtual_memory().available // SHARE) // row)
