@@ -63,12 +63,12 @@ def survey(
     complete = True
     try:
         found = {} if store is None else store.found(documents)
+        done |= found
         # grouped as if nothing were found: padded otherwise, what is resumed would differ in its last digits.
         # A model outside the interface shows no mask, so its texts stay unpadded
         for group in batches(documents, range(len(documents)), 0 if model.proof.outside else batch_tokens):
             n_tokens = sum(len(documents[i][0]) for i in group)
             if all(i in found for i in group):
-                done |= {i: found[i] for i in group}
                 bar.update(n_tokens)
                 continue
             tick = partial(bar.update, n_tokens / len(model.sites))

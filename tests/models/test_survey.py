@@ -6,7 +6,6 @@ import sys
 import families
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from tqdm.auto import tqdm
 from transformers.masking_utils import eager_mask
 
@@ -153,25 +152,20 @@ def test_no_mask_is_ever_larger_than_a_tile(family, monkeypatch):
     assert max(tall) <= 7
 
 
-SELECTORS = (
-    "previous_token next_token own_token first_token same_token induction special punctuation same_sentence"
-).split()
+SELECTORS = "previous_token next_token own_token first_token same_token induction special".split()
 
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_selectors_and_measures_stay_on_the_device_of_the_pattern(name):
-    """Tensors without numbers that believe to lie on a GPU: torch refuses to mix them with those of the processor."""
+    """A device without numbers, on every machine: torch refuses to mix its tensors with those of the processor."""
     tokens = models.planted().tokens(TEXTS[0])
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        there, _ = moved((tokens, tokens), torch.device("cuda"))
-        queries = torch.arange(2, 5, device="cuda")
-        pattern = torch.full((4, 3, 8), 1 / 8, device="cuda")
-        support = torch.ones(3, 8, dtype=torch.bool, device="cuda")
-        rows = Rows(0, pattern, support, queries, there)
-        for score in (
-            measure.mass_on(getattr(measure, name)), measure.entropy, measure.concentration, measure.max_weight,
-            measure.mean_distance, measure.moments.entropy, measure.moments.concentration, measure.moments.mean_lag,
-        ):  # fmt: skip
-            one = asked("score", score)
-            known = vars(moments.of_pattern(rows)) | vars(rows)
-            assert one(known, n_head=4, n_query=3).device.type == "cuda"
+    there, _ = moved((tokens, tokens), torch.device("meta"))
+    queries = torch.arange(2, 5, device="meta")
+    pattern = torch.full((4, 3, 8), 1 / 8, device="meta")
+    rows = Rows(0, pattern, torch.ones(3, 8, dtype=torch.bool, device="meta"), queries, there)
+    for score in (
+        measure.mass_on(getattr(measure, name)), measure.entropy, measure.concentration, measure.max_weight,
+        measure.mean_distance, measure.moments.entropy, measure.moments.concentration, measure.moments.mean_lag,
+    ):  # fmt: skip
+        known = vars(moments.of_pattern(rows)) | vars(rows)
+        assert asked("score", score)(known, n_head=4, n_query=3).device.type == "meta"
