@@ -31,6 +31,7 @@ ROOMS = {
         "conllu",
         "einops",
         "jaxtyping",
+        "psutil",
         "safetensors",
         "tokenizers",
         "torch",
