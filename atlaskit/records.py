@@ -129,6 +129,32 @@ class LayerAttention:
 
 
 @dataclass(frozen=True, eq=False)
+class Counterfactual:
+    """A sentence and the same with words exchanged: each token's log-probability in nats, and each head's part in it.
+
+    `exchanged` are the words that differ, and `differs` marks their tokens; `columns` are the tokens of both that stand
+    for one another, -1 where one side has none. `indirect` is what of the preference goes through a head, or None with
+    `not_mediated` saying why.
+    """
+
+    model: str
+    rule: str
+    texts: tuple[str, str]
+    exchanged: tuple[str, str]
+    strings: tuple[tuple[str, ...], tuple[str, ...]]
+    log_probs: tuple[Float[Tensor, " token"], Float[Tensor, " twin"]]
+    differs: tuple[Bool[Tensor, " token"], Bool[Tensor, " twin"]]
+    columns: Int[Tensor, "column 2"]
+    indirect: Float[Tensor, "layer head"] | None
+    not_mediated: str
+
+    @property
+    def preference(self) -> float:
+        """Score of the sentence less that of the other: above zero, the sentence is the likelier one."""
+        return float(self.log_probs[0].double().sum() - self.log_probs[1].double().sum())
+
+
+@dataclass(frozen=True, eq=False)
 class Capture:
     """One short text through one model, every layer. `source` differs from `tokens` only for encoder-decoders."""
 

@@ -6,7 +6,6 @@ queries than late ones. So the ratio follows the place of the word, and `BAR_THR
 knows nothing.
 """
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -17,7 +16,7 @@ from atlaskit.measure.subspace_nulls import Chance
 from atlaskit.measure.support import uniform
 
 from .atlas import Legacy
-from .flaws import FlawedQuantity
+from .flaws import told_once
 
 BAR_THRESHOLDS = {"specialised": 2.5, "highly specialised": 5.3, "GEN": 4.0, "UNFAIR": 3.3, "STEREO": 2.2}
 """Above which that tool calls a head specialised: at its 5 %, its 1 %, and for its three categories."""
@@ -26,36 +25,27 @@ COMPOSITE_WEIGHTS = {"density": 0.30, "GEN": 0.20, "UNFAIR": 0.25, "STEREO": 0.2
 """Its weights of a text's level of bias; below 0.15 is "Low", below 0.40 "Moderate", else "High"."""
 
 
+@told_once
 def bar(
     pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"], flagged: Bool[Tensor, " key"]
 ) -> Legacy:
     """Bias attribution ratio: mean attention to flagged tokens over their share of the tokens."""
     _check(flagged)
-    _warn(
-        "BAR divides by an even share, which is not what an ignorant causal head gives: at 20 tokens such a head has "
-        "3.6 at the first token and 0.05 at the last. Use measure.key_lift, and measure.matched beside it"
-    )
     return _beside(_bar, pattern, support, flagged)
 
 
+@told_once
 def bsr(
     pattern: Float[Tensor, "head query key"], support: Bool[Tensor, "query key"], flagged: Bool[Tensor, " key"]
 ) -> Legacy:
     """Bias self-reinforcement: the same among the flagged tokens; for one token it is n times its own weight."""
     _check(flagged)
-    _warn(
-        "BSR divides by an even share too, and for one flagged token it is the number of tokens times the weight on "
-        "itself: 20 at the first token of 20 for every causal head. Use measure.mass beside measure.uniform"
-    )
     return _beside(_bsr, pattern, support, flagged)
 
 
+@told_once
 def composite(*, words: int, flagged: int, counts: dict[str, int]) -> float:
     """That tool's level of bias of a text, 0 to 1, from counts of flagged words; its "High" begins at 0.40."""
-    _warn(
-        "the composite weighs counts by hand: one flagged word in five is called High whatever the model does with it. "
-        "Use models.pair_scores and measure.against_chance"
-    )
     kinds = {name: min(5 * counts.get(name, 0) / words, 1) for name in ("GEN", "UNFAIR", "STEREO")}
     shares = {"density": flagged / words} | kinds
     return sum(COMPOSITE_WEIGHTS[name] * share for name, share in shares.items())
@@ -77,7 +67,3 @@ def _beside(ratio: Callable[[Tensor, Tensor], Tensor], pattern: Tensor, support:
 def _check(flagged: Bool[Tensor, " key"]) -> None:
     if not flagged.any():
         raise ValueError(f"none of the {len(flagged)} tokens is flagged, so there is no ratio")
-
-
-def _warn(flaw: str) -> None:
-    warnings.warn(f"Attention Atlas: {flaw}", FlawedQuantity, stacklevel=3)

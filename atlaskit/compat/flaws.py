@@ -119,11 +119,29 @@ ATTENTION_ATLAS: dict[str, tuple[str, str]] = {
 }
 """Attention Atlas: each card and metric, its flaw, and ours instead."""
 
+ATTENTION_ATLAS_BIAS: dict[str, tuple[str, str]] = {
+    "bar": (
+        "it divides by an even share, which is not what an ignorant causal head gives: at 20 tokens such a head has "
+        "3.6 at the first token and 0.05 at the last",
+        "measure.key_lift, and measure.matched beside it",
+    ),
+    "bsr": (
+        "it divides by an even share too, and for one flagged token it is the number of tokens times the weight on "
+        "itself: 20 at the first token of 20 for every causal head",
+        "measure.mass beside measure.uniform(support)",
+    ),
+    "composite": (
+        "it weighs counts by hand: one flagged word in five is called High whatever the model does with it",
+        "models.pair_scores and measure.against_chance",
+    ),
+}
+"""Attention Atlas on bias: each flawed quantity, its flaw, and ours instead."""
+
 
 def told_once(method: Callable[P, R]) -> Callable[P, R]:
     """Warn at the first call of a flawed quantity."""
     name = method.__name__
-    reason, instead = (FAA | ANALYZER | ATTENTION_ATLAS)[name]
+    reason, instead = (FAA | ANALYZER | ATTENTION_ATLAS | ATTENTION_ATLAS_BIAS)[name]
 
     @cache
     def warn() -> None:

@@ -13,4 +13,5 @@ from .pair import select_pairs as select_pairs
 from .pair_files import read_crows_pairs as read_crows_pairs
 from .pair_files import read_pairs as read_pairs
 from .pair_files import read_stereoset as read_stereoset
+from .swaps import swaps as swaps
 from .texts import texts as texts

@@ -13,7 +13,7 @@ CONTROL = "control"
 """The domain of the bundled pairs that carry no stereotype: what any swap of words does to a score."""
 
 WORD = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]")
-_BUNDLED = Path(__file__).parent / "pairs" / "pairs.csv"
+BUNDLED = Path(__file__).parent / "pairs" / "pairs.csv"
 
 Span = tuple[int, int]
 
@@ -74,7 +74,7 @@ def pairs(domains: Sequence[str] = ()) -> list[Pair]:
     from the family's mean: (woman, nurse) against (man, nurse), and (man, engineer) against (woman, engineer).
     """
     found = []
-    with _BUNDLED.open(newline="", encoding="utf-8") as file:
+    with BUNDLED.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             one, other = row["group_1"], row["group_2"]
             for letter, attribute, more, less in (("a", "attribute_1", one, other), ("b", "attribute_2", other, one)):
@@ -89,7 +89,7 @@ def pairs(domains: Sequence[str] = ()) -> list[Pair]:
 def groups() -> dict[str, tuple[str, ...]]:
     """The words for groups in the bundled pairs, by domain: lists to label a text with, for want of a better label."""
     found: dict[str, dict[str, None]] = {}
-    with _BUNDLED.open(newline="", encoding="utf-8") as file:
+    with BUNDLED.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["domain"] != CONTROL:
                 found.setdefault(row["domain"], {}).update(dict.fromkeys((row["group_1"], row["group_2"])))

@@ -7,10 +7,12 @@ from .attribution import LogitAttribution as LogitAttribution
 from .attribution import direct_logit_attribution as direct_logit_attribution
 from .capture import capture as capture
 from .clouds import clouds as clouds
+from .counterfactual import counterfactual as counterfactual
 from .dissect import Dissection as Dissection
 from .dissect import dissect as dissect
 from .erasure import Erasure as Erasure
 from .erasure import erase as erase
+from .explanations import explanations as explanations
 from .fisher import Fisher as Fisher
 from .fisher import fisher as fisher
 from .fisher import with_weights as with_weights

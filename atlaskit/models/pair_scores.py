@@ -137,10 +137,8 @@ def encode(model: Model, text: str, context: str = "") -> Coded:
     begins = len(context)
     own = [
         i
-        for i, ((start, end), added) in enumerate(
-            zip(coded["offset_mapping"], coded["special_tokens_mask"], strict=True)
-        )
-        if not added and start >= begins and end > start
+        for i, ((start, _), added) in enumerate(zip(coded["offset_mapping"], coded["special_tokens_mask"], strict=True))
+        if not added and start >= begins
     ]
     spans = torch.tensor([coded["offset_mapping"][i] for i in own]).reshape(-1, 2) - (begins + 1 if context else 0)
     if model.geometry.causal and ids[:1] != [start_token(model)]:

@@ -25,10 +25,12 @@ START = "<s>"
 WORDS = (START, "the", "works", "as", *(word for two in (*GROUPS, *ATTRIBUTES) for word in two))
 
 
-def planted_preference(nats: float) -> Model:
+def planted_preference(nats: float, *, quirks: float = 0.0, seed: int = 0) -> Model:
     """A two-layer, four-head GPT-2 that prefers each group with its attributes by exactly so many nats.
 
-    Zero plants nothing: the same model without a preference. `preference_pairs` are its sentences.
+    Zero plants nothing: the same model without a preference. `quirks` is the spread, in nats, of what it likes besides
+    about each group with each attribute for no reason, drawn by `seed`: a family's mean then has this spread, and
+    families are independent. `preference_pairs` are its sentences.
     """
     config = GPT2Config(
         vocab_size=WIDTH, n_positions=WIDTH, n_embd=4 * WIDTH, n_layer=2, n_head=4, n_inner=1,
@@ -37,11 +39,13 @@ def planted_preference(nats: float) -> Model:
     net = GPT2LMHeadModel(config).eval()
     first, second = (set(words) for words in zip(*GROUPS, strict=True))
     looks, favours = torch.zeros(WIDTH, WIDTH), torch.zeros(WIDTH, WIDTH)
+    likes = quirks * torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(seed))
+    attributes = {word for two in ATTRIBUTES for word in two}
     for i, word in enumerate(WORDS):
         looks[i] = float(word in first | second)
         for k, attribute in enumerate(WORDS):
             mine = any((word in first and attribute == a) or (word in second and attribute == b) for a, b in ATTRIBUTES)
-            favours[i, k] = nats * mine
+            favours[i, k] = nats * mine + likes[i, k] * (attribute in attributes)
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()

@@ -52,6 +52,11 @@ class Run:
         """The findings that are Estimates, ready for a figure of intervals."""
         return {name: found for name, found in self.findings.items() if isinstance(found, Estimate)}
 
+    @property
+    def folder(self) -> Path:
+        """Where this run belongs: where `execute` asked for it, and in a notebook run by hand ``runs/<notebook>/``."""
+        return Path(os.environ.get(FOLDER) or Path("runs") / self.notebook)
+
     def find(self, name: str, finding: Estimate | Json) -> None:
         """Record a conclusion under a name; the same name again replaces it, as when a cell is run twice."""
         encode(finding, f"finding {name!r}")  # refuse here, at the line that caused it, not at the end
@@ -62,11 +67,8 @@ class Run:
         return "\n".join(f"{name}: {_told(found, null)}" for name, found in self.findings.items())
 
     def save(self, folder: Path | str | None = None) -> Path:
-        """Write run.json and return its path.
-
-        Without `folder` it goes where `execute` asked for it, and in a notebook run by hand to ``runs/<notebook>/``.
-        """
-        target = Path(folder or os.environ.get(FOLDER) or Path("runs") / self.notebook)
+        """Write run.json to `folder`, or to the run's own, and return its path."""
+        target = Path(folder or self.folder)
         target.mkdir(parents=True, exist_ok=True)
         content = {
             "notebook": self.notebook,

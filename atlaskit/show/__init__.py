@@ -12,6 +12,7 @@ from atlaskit.show.heatmap import heatmap_columns as heatmap_columns
 from atlaskit.show.intervals import interval_columns as interval_columns
 from atlaskit.show.intervals import intervals as intervals
 from atlaskit.show.live import bind as bind
+from atlaskit.show.live import explore_swaps as explore_swaps
 from atlaskit.show.mosaic import mosaic as mosaic
 from atlaskit.show.mosaic import mosaic_columns as mosaic_columns
 from atlaskit.show.page import draw as draw
@@ -19,6 +20,7 @@ from atlaskit.show.page import html as html
 from atlaskit.show.page import load_notebook as load_notebook
 from atlaskit.show.points import points as points
 from atlaskit.show.strip import token_strip as token_strip
+from atlaskit.show.swap import swap as swap
 from atlaskit.show.theme import source as source
 from atlaskit.show.trade_off import trade_off as trade_off
 from atlaskit.show.trade_off import trade_off_columns as trade_off_columns

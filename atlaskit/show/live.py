@@ -1,4 +1,4 @@
-"""Where ipywidgets meet figures; the only file that does."""
+"""Where ipywidgets meet figures: a figure bound to controls, and sentences whose words are exchanged."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 from jupyter_bokeh import BokehModel
 
+from atlaskit.records import Counterfactual
+from atlaskit.show import theme
+from atlaskit.show.grid import head_columns, head_grid
 from atlaskit.show.labels import plain
+from atlaskit.show.swap import swap, verdict
 
 UNSEEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)"
+HEADS = "What of it goes through each head"
 
 
 class Live(BokehModel):
@@ -58,6 +64,57 @@ def bind(
         control.observe(refill, names="value")
     refill()
     return widgets.VBox([*controls.values(), status, Live(fig)])
+
+
+def explore_swaps(
+    look: Callable[[str, str], Counterfactual],
+    swaps: Callable[[str, str], Mapping[str, str]],
+    *,
+    sentence: str,
+    size: tuple[int, int],
+    limit: float,
+) -> widgets.VBox:
+    """Type a sentence, pick what is exchanged, and see both token by token, and the part of every head.
+
+    `swaps(sentence, own)` gives the counterparts by name, `look(sentence, counterpart)` what the model makes of them.
+    `size` is the model's layers and heads, and `limit` where colours end, in nats. A refusal (ValueError) is explained
+    under the controls and the last good picture stays; sentences that cannot be mediated leave the heads hatched.
+    """
+    wide = {"width": "min(100%, 50em)"}
+    typed = widgets.Text(value=sentence, description="sentence", continuous_update=False, layout=wide)
+    choice = widgets.Dropdown(description="exchange", layout=wide)
+    own = widgets.Text(description="or your own", placeholder="woman/man, she/he", continuous_update=False, layout=wide)
+    status, strip = widgets.HTML(), widgets.HTML(layout=wide)
+    nothing = np.full(size, np.nan)
+    fig = head_grid(nothing, title=HEADS, unit="nats", limits=(-limit, limit), caption="Red: carries the preference.")
+
+    def refill(_change: object = None) -> None:
+        try:
+            seen = look(typed.value, choice.value)
+        except ValueError as error:
+            status.value = _status(str(error), seen=True)
+            return
+        strip.value = swap(seen, limit=limit)
+        theme.source(fig).data = head_columns(nothing if seen.indirect is None else seen.indirect)
+        status.value = _status(seen.not_mediated or verdict(seen), seen=bool(seen.not_mediated))
+
+    def offer(_change: object = None) -> None:
+        try:
+            found = swaps(typed.value, own.value)
+        except ValueError as error:
+            status.value = _status(str(error), seen=True)
+            return
+        choice.unobserve(refill, names="value")  # two steps, to be looked at once
+        choice.options = list(found.items())
+        choice.index = 0
+        choice.observe(refill, names="value")
+        refill()
+
+    choice.observe(refill, names="value")
+    for control in (typed, own):
+        control.observe(offer, names="value")
+    offer()
+    return widgets.VBox([typed, choice, own, status, strip, Live(fig)])
 
 
 def _status(text: str, *, seen: bool) -> str:

@@ -1,11 +1,16 @@
 """The old ratio, and the head that shows what is wrong with it."""
 
+import importlib
+import warnings
+
 import pytest
 import torch
 
-from atlaskit import measure
+from atlaskit import measure, models
+from atlaskit.compat import attention_atlas_bias, flaws
 from atlaskit.compat import attention_atlas_bias as old
-from atlaskit.compat.flaws import FlawedQuantity
+
+pytestmark = pytest.mark.filterwarnings("ignore::atlaskit.compat.flaws.FlawedQuantity")
 
 
 def at(place, n=20):
@@ -16,8 +21,7 @@ def at(place, n=20):
 def test_the_old_ratio_of_an_ignorant_causal_head_is_a_function_of_the_place(place, ratio):
     support = measure.causal(20)
     even = measure.uniform(support)
-    with pytest.warns(FlawedQuantity, match=r"3.6 at the first token and 0.05 at the last"):
-        found = old.bar(even, support, at(place))
+    found = old.bar(even, support, at(place))
     assert float(found.value) == pytest.approx(ratio, abs=1e-3)
     assert float(found.value) == pytest.approx(sum(1 / (i + 1) for i in range(place, 20)))  # 1/(i+1) from each query
     assert torch.equal(found.value, found.null.mean)
@@ -26,22 +30,19 @@ def test_the_old_ratio_of_an_ignorant_causal_head_is_a_function_of_the_place(pla
 
 def test_a_head_that_knows_nothing_crosses_every_threshold_but_the_highest():
     support = measure.causal(20)
-    with pytest.warns(FlawedQuantity):
-        value = float(old.bar(measure.uniform(support), support, at(0)).value)
+    value = float(old.bar(measure.uniform(support), support, at(0)).value)
     crossed = {name for name, limit in old.BAR_THRESHOLDS.items() if value > limit}
     assert crossed == {"specialised", "UNFAIR", "STEREO"}
 
 
 def test_the_old_self_reinforcement_of_one_token_is_its_own_weight_times_the_length():
     support = measure.causal(20)
-    with pytest.warns(FlawedQuantity, match="20 at the first token of 20 for every causal head"):
-        found = old.bsr(measure.uniform(support), support, at(0))
+    found = old.bsr(measure.uniform(support), support, at(0))
     assert float(found.value) == pytest.approx(20)
 
 
 def test_a_text_with_one_flagged_word_in_five_is_high():
-    with pytest.warns(FlawedQuantity, match="weighs counts by hand"):
-        level = old.composite(words=5, flagged=1, counts={"GEN": 1, "STEREO": 1})
+    level = old.composite(words=5, flagged=1, counts={"GEN": 1, "STEREO": 1})
     assert level == pytest.approx(0.3 * 0.2 + 0.2 + 0.25)
     assert level > 0.40
 
@@ -49,3 +50,18 @@ def test_a_text_with_one_flagged_word_in_five_is_high():
 def test_no_flagged_token_is_no_ratio():
     with pytest.raises(ValueError, match="none of the 20 tokens is flagged"):
         old.bar(torch.ones(1, 20, 20) / 20, measure.full(20), torch.zeros(20, dtype=torch.bool))
+
+
+def test_each_flaw_is_told_once_and_names_what_to_use_that_exists():
+    fresh = importlib.reload(attention_atlas_bias)
+    support = measure.full(4)
+    with warnings.catch_warnings(record=True, action="always") as heard:
+        for _ in range(2):
+            fresh.bar(measure.uniform(support), support, at(0, 4))
+            fresh.bsr(measure.uniform(support), support, at(0, 4))
+            fresh.composite(words=5, flagged=1, counts={})
+    told = sorted(str(one.message) for one in heard)
+    assert told == sorted(f"{name}: {why}. Use {use}." for name, (why, use) in flaws.ATTENTION_ATLAS_BIAS.items())
+    for room, name in (("measure", "key_lift"), ("measure", "matched"), ("measure", "mass"), ("models", "pair_scores")):
+        assert any(f"{room}.{name}" in use for _, use in flaws.ATTENTION_ATLAS_BIAS.values())
+        assert hasattr({"measure": measure, "models": models}[room], name)

@@ -81,9 +81,12 @@ def test_integrated_gradients_are_complete_and_equal_captums(random):
 
 def test_tokens_know_the_class_of_their_word():
     text = "the 3 women laughed ."
-    places, classes = models.candidates(models.load("mini-causal"), text, (12, 19))
-    pieces = len(places)
-    assert classes.tolist() == [3, 2] + [0] * (pieces - 2)
+    model = models.load("mini-causal")
+    places, classes = models.candidates(model, text, (12, 19))
+    ends = model.tokenizer(text, return_offsets_mapping=True)["offset_mapping"]
+    word = [3 if ends[place - 1][1] <= 3 else 2 if ends[place - 1][1] <= 5 else 0 for place in places.tolist()]
+    assert classes.tolist() == word
+    assert set(word) == {0, 2, 3}
 
 
 def test_long_texts_are_judged_at_evenly_spaced_sizes(random):

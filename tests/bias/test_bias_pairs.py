@@ -57,7 +57,7 @@ def test_no_sentence_and_no_name_occurs_twice():
 
 
 def test_both_forms_are_there_in_every_domain():
-    with (data.pair._BUNDLED).open(newline="") as file:
+    with (data.pair.BUNDLED).open(newline="") as file:
         rows = list(csv.DictReader(file))
     forms = {(row["domain"], row["form"]) for row in rows}
     assert forms == {(row["domain"], form) for row in rows for form in ("template", "free")}

@@ -54,6 +54,16 @@ def test_sums_of_a_causal_model_agree_with_minicons(causal):
     assert found.start == causal.tokenizer.bos_token
 
 
+def test_a_space_that_is_a_token_of_its_own_counts(causal):
+    """Before a digit mini-causal's tokenizer leaves a space alone: a token without a character of its own."""
+    pair = Pair("x", "d", "f", "We saw 3 women at 10 .", "We saw 3 men at 10 .")
+    coded = causal.tokenizer(pair.stereotype, return_offsets_mapping=True)
+    assert any(start == end for start, end in coded["offset_mapping"])
+    twin = scorer.IncrementalLMScorer(causal.net, "cpu", tokenizer=causal.tokenizer)
+    theirs = twin.sequence_score([pair.stereotype], reduction=total, bos_token=True)
+    assert models.pair_scores(causal, [pair]).stereotype.tolist() == pytest.approx(theirs, abs=1e-4)
+
+
 def test_scores_after_a_context_agree_with_minicons(causal):
     pairs = [Pair(p.name, p.domain, p.family, p.stereotype, p.counter, "We met again.") for p in PAIRS]
     twin = scorer.IncrementalLMScorer(causal.net, "cpu", tokenizer=causal.tokenizer)
@@ -146,6 +156,25 @@ def test_a_planted_preference_is_found_with_size_direction_and_interval():
 def test_nothing_planted_is_nothing_found():
     found = models.pair_scores(models.planted_preference(0.0), PLANTED)
     assert found.preference.abs().max() < 1e-5
+
+
+def test_a_model_without_a_preference_gives_intervals_that_contain_chance():
+    """200 models that like some group with some attribute for no reason, and have no preference between groups."""
+    families, held = torch.arange(len(PLANTED)) // 2, 0
+    for seed in range(200):
+        # quirks and resampling must not come from one seed
+        scores = models.pair_scores(models.planted_preference(0.0, quirks=0.5, seed=10_000 + seed), PLANTED)
+        found = measure.against_chance(measure.clustered(scores.preference, families), unit="nats", seed=seed)
+        held += found.low <= 0 <= found.high
+    assert held >= 186  # 93 %
+
+
+def test_a_preference_among_quirks_is_found_with_its_size():
+    families = torch.arange(len(PLANTED)) // 2
+    scores = models.pair_scores(models.planted_preference(0.7, quirks=0.3), PLANTED)
+    found = measure.against_chance(measure.clustered(scores.preference, families), unit="nats")
+    assert found.low < 0.7 < found.high
+    assert found.beats_null
 
 
 def test_mediation_finds_the_planted_head_and_no_other():

@@ -176,6 +176,22 @@ def test_the_largest_statistic_controls_all_heads_at_once():
     assert false <= 11  # 5 of 100 expected; 11 or more would happen once in a hundred runs
 
 
+def test_a_head_chosen_on_one_half_is_tested_fairly_on_the_other_only():
+    """32 heads that do nothing: the largest of them on some families is large on these, and on no others."""
+    honest = fooled = 0
+    for seed in range(200):
+        effects = noise(40, 32, seed=seed)
+        first = measure.half(torch.arange(40), seed=seed)
+        best = int(effects[first].mean(0).argmax())
+        same, other = (
+            measure.against_chance(effects[part][:, best], unit="nats", seed=seed) for part in (first, ~first)
+        )
+        honest += other.low <= 0 <= other.high
+        fooled += same.low > 0
+    assert honest >= 186  # 93 %
+    assert fooled >= 100  # most of the time
+
+
 def test_one_true_head_of_many_is_found():
     values = noise(40, 6, 6, seed=1)
     values[:, 2, 3] += 1
