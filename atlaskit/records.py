@@ -133,7 +133,7 @@ class Counterfactual:
     """A sentence and the same with words exchanged: each token's log-probability in nats, and each head's part in it.
 
     `exchanged` are the words that differ, and `differs` marks their tokens; `columns` are the tokens of both that stand
-    for one another, -1 where one side has none. `indirect` is what of the preference goes through a head, or None with
+    for one another, -1 where one side has none. `carried` is what of the preference goes through a head, or None with
     `not_mediated` saying why.
     """
 
@@ -145,7 +145,7 @@ class Counterfactual:
     log_probs: tuple[Float[Tensor, " token"], Float[Tensor, " twin"]]
     differs: tuple[Bool[Tensor, " token"], Bool[Tensor, " twin"]]
     columns: Int[Tensor, "column 2"]
-    indirect: Float[Tensor, "layer head"] | None
+    carried: Float[Tensor, "layer head"] | None
     not_mediated: str
 
     @property

@@ -32,7 +32,7 @@ def counterfactual(model: Model, pair: Pair) -> Counterfactual:
         model.name, rule, texts, (words[0], words[1]),
         strings=(_strings(texts[0], coded[0]), _strings(texts[1], coded[1])),
         log_probs=(scores[0], scores[1]), differs=(inside[0], inside[1]), columns=_columns(*coded),
-        indirect=None if mediated is None else mediated.indirect[0],
+        carried=None if mediated is None else mediated.carried[0],
         not_mediated="" if mediated else "the sentences do not match token by token, so no head can be exchanged",
     )  # fmt: skip
 
@@ -57,8 +57,11 @@ def _token_scores(model: Model, rule: Rule, *, text: str, context: str) -> Float
 
 
 def _strings(text: str, coded: Coded) -> tuple[str, ...]:
-    """What of the sentence each token holds; a space that is a token by itself holds a space."""
-    return tuple(text[start:end] or " " for start, end in coded.spans.tolist())
+    """What of the sentence each token holds, with the space before a word: that is where words begin."""
+    spans = coded.spans.tolist()
+    before = [0, *(end for _, end in spans)]  # the space may be a token by itself, which holds nothing else
+    return tuple(text[max(end - 1, start - 1, 0) if text[max(start - 1, 0)] == " " else start : stop]
+                 for (start, stop), end in zip(spans, before, strict=False))  # fmt: skip
 
 
 def _columns(one: Coded, other: Coded) -> Int[Tensor, "column 2"]:

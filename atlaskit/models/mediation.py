@@ -21,8 +21,12 @@ class Mediation:
     """What of each pair's preference goes through each head, in nats (Vig et al. 2020, in logarithms).
 
     `total` is the preference: score of the stereotype less that of its counter. `indirect` is what is lost when one
-    head alone reads the counter sentence, and `direct` when everything else does. `layer_indirect` swaps all heads of
-    a layer at once: heads that stand in for one another show there. Vig's ratios are ``exp(-x) - 1``.
+    head alone reads the counter sentence, and `direct` when everything else does. Those of layers swap all heads of a
+    layer at once: heads that stand in for one another show there. Vig's ratios are ``exp(-x) - 1``.
+
+    Whatever a head reads from another sentence can also do plain harm, as when it was spelling the word that differs.
+    That is lost of both sentences, so it counts as preference one way and against it the other: `carried` is the mean
+    of the two ways. It changes its sign when stereotype and counter change places, as a preference does.
     """
 
     pairs: tuple[Pair, ...]
@@ -30,6 +34,17 @@ class Mediation:
     indirect: Float[Tensor, "pair layer head"]
     direct: Float[Tensor, "pair layer head"]
     layer_indirect: Float[Tensor, "pair layer"]
+    layer_direct: Float[Tensor, "pair layer"]
+
+    @property
+    def carried(self) -> Float[Tensor, "pair layer head"]:
+        """Preference that passes through each head: what its swap takes from one side and gives to the other."""
+        return (self.indirect + self.total[:, None, None] - self.direct) / 2
+
+    @property
+    def layer_carried(self) -> Float[Tensor, "pair layer"]:
+        """The same of all heads of a layer together."""
+        return (self.layer_indirect + self.total[:, None] - self.layer_direct) / 2
 
 
 def mediate(model: Model, pairs: Sequence[Pair], *, progress: bool = True) -> Mediation:
@@ -58,7 +73,11 @@ def mediate(model: Model, pairs: Sequence[Pair], *, progress: bool = True) -> Me
 
     total = pair_scores(model, pairs, rule=rule).preference
     layers = torch.stack([_layers(model, job, twin) for job, twin in zip(own, other, strict=True)])
-    return Mediation(tuple(pairs), total, per_pair(lost), total[:, None, None] - per_pair(regained), per_pair(layers))
+    back = -torch.stack([_layers(model, job, twin) for job, twin in zip(other, own, strict=True)])
+    return Mediation(
+        tuple(pairs), total, per_pair(lost), total[:, None, None] - per_pair(regained),
+        layer_indirect=per_pair(layers), layer_direct=total[:, None] - per_pair(back),
+    )  # fmt: skip
 
 
 def matching_pairs(model: Model, pairs: Sequence[Pair]) -> list[Pair]:

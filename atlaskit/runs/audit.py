@@ -54,7 +54,7 @@ class Audit:
         lines = [f"# Audit: {_plain(self.question)}", ""]
         for name in ("hypothesis", "auditor", "model", "model_hash"):
             lines.append(f"- **{name.replace('_', ' ')}**: {_plain(getattr(self, name)) or '*not stated*'}")
-        lines += [f"- **{_plain(name)}**: {_plain(str(value))}" for name, value in self.context.items()]
+        lines += [f"- **{_plain(name)}**: {_plain(str(value)) or '*none*'}" for name, value in self.context.items()]
         lines += [
             "",
             "## Evidence",

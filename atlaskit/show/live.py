@@ -95,7 +95,7 @@ def explore_swaps(
             status.value = _status(str(error), seen=True)
             return
         strip.value = swap(seen, limit=limit)
-        theme.source(fig).data = head_columns(nothing if seen.indirect is None else seen.indirect)
+        theme.source(fig).data = head_columns(nothing if seen.carried is None else seen.carried)
         status.value = _status(seen.not_mediated or verdict(seen), seen=bool(seen.not_mediated))
 
     def offer(_change: object = None) -> None:

@@ -63,7 +63,7 @@ def test_a_planted_preference_is_one_token_and_one_head(nats):
     assert seen.columns.tolist() == [[i, i] for i in range(5)]
     expected = torch.zeros(2, 4)
     expected[BIASED] = nats
-    assert torch.allclose(seen.indirect, expected, atol=1e-5)
+    assert torch.allclose(seen.carried, expected, atol=1e-5)
 
 
 def test_tokens_add_up_to_the_scores_of_the_pair_and_all_are_aligned_once():
@@ -75,12 +75,12 @@ def test_tokens_add_up_to_the_scores_of_the_pair_and_all_are_aligned_once():
             placed = [place for place in seen.columns[:, side].tolist() if place >= 0]
             assert placed == list(range(len(seen.strings[side])))
             assert len(seen.log_probs[side]) == len(seen.strings[side]) == int(scores.n_tokens[0, side])
-        assert (seen.indirect is None) == bool(seen.not_mediated)
+        assert (seen.carried is None) == bool(seen.not_mediated)
 
 
 def test_sentences_of_different_lengths_are_scored_and_not_mediated():
     model = models.load("mini-causal")
     seen = models.counterfactual(model, Pair("x", "d", "f", "The man ran.", "The extraordinary gentleman ran."))
-    assert seen.indirect is None
+    assert seen.carried is None
     assert seen.not_mediated == "the sentences do not match token by token, so no head can be exchanged"
     assert (seen.columns == -1).any()

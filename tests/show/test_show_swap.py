@@ -14,7 +14,7 @@ def seen(word="man", *, mediated=True):
         (torch.tensor([-1.0, -2, -3]), torch.tensor([-1.0, -4, -1, -2.5])),
         (torch.tensor([False, True, False]), torch.tensor([False, True, True, False])),
         torch.tensor([[0, 0], [1, 1], [-1, 2], [2, 3]]),
-        indirect=torch.ones(2, 3) if mediated else None, not_mediated="" if mediated else "no match",
+        carried=torch.ones(2, 3) if mediated else None, not_mediated="" if mediated else "no match",
     )  # fmt: skip
 
 
