@@ -60,7 +60,7 @@ def _strings(text: str, coded: Coded) -> tuple[str, ...]:
     """What of the sentence each token holds, with the space before a word: that is where words begin."""
     spans = coded.spans.tolist()
     before = [0, *(end for _, end in spans)]  # the space may be a token by itself, which holds nothing else
-    return tuple(text[max(end - 1, start - 1, 0) if text[max(start - 1, 0)] == " " else start : stop]
+    return tuple(text[max(end, start - 1, 0) if text[max(start - 1, 0)] == " " else start : stop]
                  for (start, stop), end in zip(spans, before, strict=False))  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def test_a_planted_preference_is_one_token_and_one_head(nats):
     assert seen.preference == pytest.approx(nats, abs=1e-5)
     apart = seen.log_probs[0] - seen.log_probs[1]
     assert torch.allclose(apart, torch.tensor([0.0, 0, 0, 0, nats]), atol=1e-5), "only the attribute's score differs"
-    assert [seen.strings[0][i] for i in seen.differs[0].nonzero()[:, 0].tolist()] == ["woman"]
+    assert [seen.strings[0][i] for i in seen.differs[0].nonzero()[:, 0].tolist()] == [" woman"]
     assert seen.exchanged == ("woman", "man")
     assert seen.columns.tolist() == [[i, i] for i in range(5)]
     expected = torch.zeros(2, 4)
@@ -76,6 +76,15 @@ def test_tokens_add_up_to_the_scores_of_the_pair_and_all_are_aligned_once():
             assert placed == list(range(len(seen.strings[side])))
             assert len(seen.log_probs[side]) == len(seen.strings[side]) == int(scores.n_tokens[0, side])
         assert (seen.carried is None) == bool(seen.not_mediated)
+
+
+def test_token_strings_put_together_are_the_sentence_with_each_space_once():
+    model = models.load("mini-causal")
+    for text in ("We saw 3 women at 10 .", "The woman, she said: so what?"):
+        seen = models.counterfactual(
+            model, Pair("x", "d", "f", text, text.replace("woman", "man").replace("men", "xx"))
+        )
+        assert "".join(seen.strings[0]) == text
 
 
 def test_sentences_of_different_lengths_are_scored_and_not_mediated():
