@@ -60,6 +60,6 @@ def test_a_model_whose_layers_cannot_be_taken_apart_keeps_the_other_methods_and_
         intermediate_size=32,
     )  # fmt: skip
     model = models.wrap(Gemma2ForCausalLM(config).eval(), models.planted_preference(0.0).tokenizer, name="gemma")
-    with pytest.warns(UserWarning, match="attention is not read: gemma has"):
+    with pytest.warns(UserWarning, match="attention is not read: the residual stream of gemma cannot be followed"):
         found, _, _ = asked(model, steps=4)
     assert set(found) == {"gradient × input", "integrated gradients", "Chefer", "occlusion"}

@@ -68,7 +68,7 @@ def test_a_planted_preference_is_one_token_and_one_head(nats):
 
 def test_tokens_add_up_to_the_scores_of_the_pair_and_all_are_aligned_once():
     model = models.load("mini-causal")
-    for pair in data.pairs(["age", "disability"])[:8]:
+    for pair in data.pairs(["age"])[6:9]:
         seen, scores = models.counterfactual(model, pair), models.pair_scores(model, [pair])
         assert seen.preference == pytest.approx(float(scores.preference), abs=1e-3)
         for side in (0, 1):
