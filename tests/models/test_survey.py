@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from types import SimpleNamespace
 
 import families
 import pytest
@@ -10,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers.masking_utils import eager_mask
 
 from atlaskit import measure, models
-from atlaskit.models import hook, moments
+from atlaskit.models import hook, moments, tiles
 from atlaskit.models.documents import moved
 from atlaskit.models.scoring import asked
 from atlaskit.records import Rows
@@ -169,3 +170,16 @@ def test_selectors_and_measures_stay_on_the_device_of_the_pattern(name):
     ):  # fmt: skip
         known = vars(moments.of_pattern(rows)) | vars(rows)
         assert asked("score", score)(known, n_head=4, n_query=3).device.type == "meta"
+
+
+@pytest.mark.parametrize(("row", "free", "rows"), [
+    (1_000, 16e9, 4_000),  # what a cache holds
+    (800_000, 16e9, 16),  # long texts: sixteen rows share the reading of the keys
+    (800_000, 160e6, 6),  # a small machine
+    (800_000, 1e6, 1),
+])  # fmt: skip
+def test_a_tile_is_as_large_as_memory_bears(row, free, rows, monkeypatch):
+    monkeypatch.setattr(tiles.psutil, "virtual_memory", lambda: SimpleNamespace(available=int(free)))
+    assert tiles.rows_at_a_time(row, torch.device("cpu")) == rows
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free), 2 * int(free)))
+    assert tiles.rows_at_a_time(row, torch.device("cuda")) == max(1, int(free) // 32 // row)
