@@ -5,8 +5,10 @@ import pytest
 import support
 import torch
 from transformers import MambaConfig, MambaForCausalLM
+from transformers.models.gpt2.modeling_gpt2 import eager_attention_forward
 
 from atlaskit import measure, models
+from atlaskit.models.hook import Call
 
 IDS = [5, 17, 9, 30, 5, 17, 80, 33, 21, 60, 5, 17]
 SOURCE = [11, 12, 13, 40, 41, 42, 43]
@@ -94,6 +96,20 @@ def test_a_survey_of_tiles_equals_the_same_measure_of_the_capture(model, monkeyp
 def test_sliding_windows_show_in_the_support():
     layers = look(models.wrap(families.tiny("mistral"))).layers
     assert torch.equal(layers[0].support, measure.sliding(len(IDS), 5))
+
+
+def test_a_row_that_may_use_no_key_is_the_same_alone_and_among_others():
+    """Eager attention spreads such a row over all keys, so none may be kept from it."""
+    q, k, v = torch.randn(3, 1, 4, 6, 8, generator=torch.Generator().manual_seed(0))
+    allowed = measure.causal(6) & (torch.arange(6) < 4)
+    allowed[5] = False
+    mask = torch.where(allowed, 0.0, torch.finfo(torch.float32).min)[None, None]
+    module = families.tiny("gpt2").transformer.h[0].attn
+    call = Call(module, q, k, v, mask, {"scaling": 8**-0.5}, eager_attention_forward)
+    whole, tiles = call.attend(), [call.attend(slice(i, i + 1)) for i in range(6)]
+    torch.testing.assert_close(torch.cat([tile.pattern for tile in tiles], 2), whole.pattern)
+    torch.testing.assert_close(torch.cat([tile.output for tile in tiles], 1), whole.output)
+    torch.testing.assert_close(whole.pattern[0, :, 5], torch.full((4, 6), 1 / 6))
 
 
 def test_layers_with_one_shared_module_are_told_apart():
