@@ -165,6 +165,16 @@ def test_the_radar_finds_a_first_and_a_last_head_in_noise():
     assert atlas.radar(torch.ones(1, 4)).isnan().all()
 
 
+def test_values_over_a_corpus_are_those_of_each_card():
+    words = GOLD[:3]
+    seen = [captured(one, "decoder", ignorant=False) for one in words]
+    told = atlas.values(seen, words)
+    assert len(told) == 14
+    assert all(value.shape == (3, 2, 2) for value in told.values())
+    torch.testing.assert_close(told["focus"][2, 1], atlas.cards(seen[2], layer=1)["focus"].value)
+    torch.testing.assert_close(told["syntax"][1, 0], atlas.specialization(seen[1], words[1], layer=0)["syntax"].value)
+
+
 def test_the_table_of_an_ignorant_head_puts_every_twin_on_its_chance():
     told = atlas.table([captured(words) for words in GOLD[:5]], GOLD[:5], layer=0, head=1)
     assert len(told) == 15

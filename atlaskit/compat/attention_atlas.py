@@ -213,6 +213,21 @@ def specialization(seen: Capture, words: Words, *, layer: int) -> Mapping[str, C
     }
 
 
+def values(captures: Sequence[Capture], words: Sequence[Words]) -> Mapping[str, Float[Tensor, "doc layer head"]]:
+    """Every card's own value, document by document, for every head; what is one number for a whole model is left out.
+
+    To hold beside what heads do: ``measure.rank_agreement(values(…)["focus"], effect)``.
+    """
+    kind = captures[0].layers[0].kind
+    layers = [one.layer for one in captures[0].layers if one.kind == kind]
+    rows = [
+        [{**cards(seen, layer=layer), **specialization(seen, one, layer=layer)} for layer in layers]
+        for seen, one in zip(captures, words, strict=True)
+    ]
+    names = [name for name in rows[0][0] if name != "flow_change"]
+    return {name: torch.stack([torch.stack([layer[name].value for layer in row]) for row in rows]) for name in names}
+
+
 def table(
     captures: Sequence[Capture], words: Sequence[Words], *, layer: int, head: int, seed: int = 0
 ) -> Mapping[str, tuple[float, float, Estimate]]:

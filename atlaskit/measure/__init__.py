@@ -2,6 +2,7 @@
 
 from . import moments as moments
 from .agreement import like_orders as like_orders
+from .agreement import rank_agreement as rank_agreement
 from .agreement import rank_correlation as rank_correlation
 from .autoencoder import Reconstruction as Reconstruction
 from .autoencoder import reconstruct as reconstruct
@@ -115,6 +116,7 @@ from .rounding import write_error as write_error
 from .scaling import level as level
 from .selectors import Selector as Selector
 from .selectors import first_token as first_token
+from .selectors import foretold as foretold
 from .selectors import induction as induction
 from .selectors import keys as keys
 from .selectors import mass_on as mass_on

@@ -50,6 +50,15 @@ def induction(tokens: Tokens, queries: Int[Tensor, " query"] | None = None) -> B
     return (tokens.ids[rows][:, None] == after) & (_lag(tokens, queries) > 0)
 
 
+def foretold(tokens: Tokens) -> Bool[Tensor, " key"]:
+    """Tokens that a perfect induction head could tell: they came before, after the same token: [A][B] … [A] → [B].
+
+    On `random_repeats` these are the second saying but its first token. Loss on them is what induction is good for.
+    """
+    told = (induction(tokens) & (tokens.ids.roll(-1)[:, None] == tokens.ids)).any(-1)
+    return torch.nn.functional.pad(told[:-1], (1, 0))
+
+
 def special(tokens: Tokens, queries: Int[Tensor, " query"] | None = None) -> Bool[Tensor, "query key"]:
     """Keys that the tokenizer added or reserves, such as [CLS], [SEP] and <s>."""
     return _only_keys(tokens.special, tokens, queries)

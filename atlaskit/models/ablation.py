@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from atlaskit.models.intervene import all_z, mean_z
-from atlaskit.models.loss import loss, readable, tasks
+from atlaskit.models.loss import Where, loss, readable, tasks
 from atlaskit.models.model import Model
 from atlaskit.models.suffix import each_head, find_blocks, run, run_from
 from atlaskit.models.tokenize import Text
@@ -28,6 +28,7 @@ def ablation_effects(
     *,
     kind: Ablation = "mean",
     reference: Float[Tensor, "layer head d_value"] | Iterable[Text] | None = None,
+    where: Where | None = None,
     seed: int = 0,
     max_tokens: int | None = None,
     progress: bool = True,
@@ -37,11 +38,12 @@ def ablation_effects(
     "mean" puts the head's mean z over the tokens of the `reference` texts in its place (by default the same texts; or
     a tensor from `mean_z`), "resample" z of tokens drawn from them, whose expectation is that mean, and "zero" nothing
     (which no layer after it has ever seen). The loss is that of the next token or, for masked models, of 15 % of the
-    tokens, drawn by `seed` and hidden. The layers before an ablated one are not run again. An interrupt (Ctrl-C)
-    returns the documents that are done, with ``complete`` False.
+    tokens, drawn by `seed` and hidden. `where` keeps to the tokens that a head could help with: a cost on few of them
+    drowns among the others. The layers before an ablated one are not run again. An interrupt (Ctrl-C) returns the
+    documents that are done, with ``complete`` False.
     """
     documents = readable(model, texts, max_tokens)
-    asked = tasks(model, documents, seed)
+    asked = tasks(model, documents, seed, where)
     blocks = find_blocks(model, documents[0])
     size = model.geometry
     done: list[Tensor] = []
@@ -75,6 +77,7 @@ def ablation_effect(
     *,
     kind: Ablation = "mean",
     reference: Float[Tensor, "layer head d_value"] | Iterable[Text] | None = None,
+    where: Where | None = None,
     seed: int = 0,
     max_tokens: int | None = None,
     progress: bool = True,
@@ -82,7 +85,7 @@ def ablation_effect(
     """Loss with all of these heads ablated together minus loss as is, in nats per token; see `ablation_effects`."""
     silenced = _by_layer(model, heads)
     documents = readable(model, texts, max_tokens)
-    asked = tasks(model, documents, seed)
+    asked = tasks(model, documents, seed, where)
     blocks = find_blocks(model, documents[0])
     instead = replacements(model, documents, kind, reference, seed)
     effects = []

@@ -1,12 +1,12 @@
 """What a model loses on a text, in nats per token: causal models tell the next token, masked ones hidden tokens."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -21,20 +21,22 @@ MASKED = 0.15
 """Share of the tokens that a masked model has to guess (Devlin et al. 2019)."""
 IGNORED = -100
 """The target of a place where nothing is asked."""
+Where: TypeAlias = Callable[[Tokens], Bool[Tensor, " token"]]
+"""Which tokens of a text a model has to tell, such as ``measure.foretold``."""
 
 
 def losses(
-    model: Model, texts: Iterable[Text], *, seed: int = 0, max_tokens: int | None = None
+    model: Model, texts: Iterable[Text], *, where: Where | None = None, seed: int = 0, max_tokens: int | None = None
 ) -> Float[Tensor, " doc"]:
     """Loss of each text as it is, in nats per token: what the effects of ablation are added to.
 
     Inside a block that changes the model (`intervene`, `top_k_attention`) it is the loss with that change. Causal
-    models tell the next token, masked ones 15 % of the tokens, drawn by `seed` and hidden. Raises TypeError for a model
-    without a language-model head.
+    models tell the next token, masked ones 15 % of the tokens, drawn by `seed` and hidden. `where` keeps to some of the
+    tokens; a text that has none of them is nan. Raises TypeError for a model without a language-model head.
     """
     documents = readable(model, texts, max_tokens)
     with torch.no_grad():
-        parts = [loss(model.net(**inputs).logits, targets) for inputs, targets in tasks(model, documents, seed)]
+        parts = [loss(model.net(**inputs).logits, targets) for inputs, targets in tasks(model, documents, seed, where)]
     return torch.cat(parts).cpu()
 
 
@@ -54,20 +56,25 @@ def readable(model: Model, texts: Iterable[Text], max_tokens: int | None) -> lis
     return [tokens for tokens, _ in tokenized(model, texts, max_tokens)]
 
 
-def tasks(model: Model, documents: Sequence[Tokens], seed: int) -> list[tuple[dict[str, Any], Int[Tensor, " token"]]]:
+def tasks(
+    model: Model, documents: Sequence[Tokens], seed: int, where: Where | None = None
+) -> list[tuple[dict[str, Any], Int[Tensor, " token"]]]:
     """For each document what the net takes and, place by place, what it has to say; -100 where nothing is asked."""
     _check_head(model)
     generator = torch.Generator().manual_seed(seed)
     asked = []
     for tokens in documents:
-        shown, targets = _next_token(tokens) if model.geometry.causal else _hidden(model, tokens, generator)
+        named = torch.ones(len(tokens), dtype=torch.bool) if where is None else where(tokens)
+        shown, targets = (
+            _next_token(tokens, named) if model.geometry.causal else _hidden(model, tokens, named, generator)
+        )
         inputs = accepted(model.net, model.inputs(shown, shown) | {"use_cache": False})
         asked.append((inputs, targets.to(model.device)))
     return asked
 
 
 def loss(logits: Float[Tensor, "batch token vocab"], targets: Int[Tensor, " token"]) -> Float[Tensor, " batch"]:
-    """Mean cross-entropy over the places that have a target, in nats."""
+    """Mean cross-entropy over the places that have a target, in nats; nan where none has."""
     asked = targets != IGNORED
     wanted = targets[asked].expand(len(logits), -1)
     return cross_entropy(logits[:, asked].float().transpose(1, 2), wanted, reduction="none").mean(-1)
@@ -81,19 +88,22 @@ def _check_head(model: Model) -> None:
         )
 
 
-def _next_token(tokens: Tokens) -> tuple[Tokens, Int[Tensor, " token"]]:
-    targets = tokens.ids.roll(-1)
+def _next_token(tokens: Tokens, named: Bool[Tensor, " token"]) -> tuple[Tokens, Int[Tensor, " token"]]:
+    targets = tokens.ids.masked_fill(~named.to(tokens.ids.device), IGNORED).roll(-1)
     targets[-1] = IGNORED
     return tokens, targets
 
 
-def _hidden(model: Model, tokens: Tokens, generator: torch.Generator) -> tuple[Tokens, Int[Tensor, " token"]]:
-    """The text with some of its tokens shown as [MASK]; at least one, never a special one."""
+def _hidden(
+    model: Model, tokens: Tokens, named: Bool[Tensor, " token"], generator: torch.Generator
+) -> tuple[Tokens, Int[Tensor, " token"]]:
+    """The text with some of the named tokens shown as [MASK]; at least one, if there is one, never a special one."""
     mask_id = getattr(model.tokenizer, "mask_token_id", None)
     plain = (~tokens.special).nonzero().flatten()
     if mask_id is None or len(plain) == 0:
         why = "its tokenizer has no mask token" if mask_id is None else f"all tokens of {tokens.text!r} are special"
         raise ValueError(f"{model.name} sees both sides, so its loss is that of hidden tokens; but {why}")
+    plain = plain[named.to(plain.device)[plain]]
     chosen = plain[torch.randperm(len(plain), generator=generator)[: max(1, round(MASKED * len(plain)))]]
     ids, targets = tokens.ids.clone(), torch.full_like(tokens.ids, IGNORED)
     ids[chosen], targets[chosen] = mask_id, tokens.ids[chosen]

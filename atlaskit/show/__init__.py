@@ -18,6 +18,8 @@ from atlaskit.show.mosaic import mosaic_columns as mosaic_columns
 from atlaskit.show.page import draw as draw
 from atlaskit.show.page import html as html
 from atlaskit.show.page import load_notebook as load_notebook
+from atlaskit.show.paths import path_columns as path_columns
+from atlaskit.show.paths import paths as paths
 from atlaskit.show.points import points as points
 from atlaskit.show.strip import token_strip as token_strip
 from atlaskit.show.swap import swap as swap

@@ -1,7 +1,9 @@
 """Selectors by hand on small texts; a tile of rows equals the rows of the whole."""
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
 
 from atlaskit import measure
 from atlaskit.records import Tokens
@@ -51,6 +53,17 @@ def test_induction_is_what_followed_the_word_before():
 def test_induction_never_looks_at_or_past_the_query():
     doubled = tokens_of([0, 0, 0, 0])
     assert not measure.induction(doubled).triu().any()
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12))
+def test_foretold_is_what_an_earlier_pair_said(ids):
+    told = measure.foretold(tokens_of(ids)).tolist()
+    for i, foretold in enumerate(told):
+        assert foretold == any(ids[j - 1] == ids[i - 1] and ids[j] == ids[i] for j in range(1, i - 1))
+
+
+def test_foretold_of_a_sequence_said_twice_is_the_second_saying_but_its_first_token():
+    assert measure.foretold(tokens_of([3, 1, 4, 0, 5] * 2)).tolist() == [False] * 6 + [True] * 4
 
 
 def test_punctuation_and_special_are_read_off_the_text():

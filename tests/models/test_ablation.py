@@ -192,6 +192,39 @@ def test_a_masked_model_is_asked_for_hidden_tokens(masked):
     torch.testing.assert_close(loss[0], cross_entropy(logits[hidden == 2], ids[hidden == 2]), rtol=1e-4, atol=1e-5)
 
 
+def test_the_loss_is_of_the_tokens_that_were_named(gpt2):
+    ids = TEXTS[0]
+    with torch.no_grad():
+        logits = gpt2.net(torch.tensor([ids])).logits[0]
+    each = cross_entropy(logits[:-1], torch.tensor(ids[1:]), reduction="none")
+
+    def fives(tokens):
+        return tokens.ids == 5  # at 0, where nothing foretells it, 4 and 10
+
+    told = models.losses(gpt2, [ids, [8, 70, 8]], where=fives)
+    torch.testing.assert_close(told[0], each[[3, 9]].mean(), rtol=1e-4, atol=1e-5)
+    assert told[1].isnan()
+    means = models.mean_z(gpt2, [ids])
+    single = models.ablation_effects(gpt2, [ids], reference=means, where=fives, progress=False)["effect"]
+    alone = models.ablation_effect(gpt2, [ids], [(1, 2)], reference=means, where=fives, progress=False)
+    with torch.no_grad(), models.intervene(gpt2, replacing([(1, 2)], means)):
+        broken = cross_entropy(gpt2.net(torch.tensor([ids])).logits[0, :-1], torch.tensor(ids[1:]), reduction="none")
+    for effect in (single[:, 1, 2], alone):
+        torch.testing.assert_close(effect[0], (broken - each)[[3, 9]].mean(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_masked_model_hides_named_tokens_only():
+    model = with_words("bert")
+    hidden = []
+    model.net.register_forward_pre_hook(lambda module, args, given: hidden.append(given["input_ids"]), with_kwargs=True)
+    for seed in range(10):
+        models.losses(model, TEXTS[:1], where=lambda tokens: tokens.ids == 17, seed=seed)
+    places = {tuple((ids[0] == 2).nonzero().flatten().tolist()) for ids in hidden}
+    assert places <= {(1,), (5,), (11,)}
+    assert len(places) > 1
+    assert models.losses(model, TEXTS[:1], where=lambda tokens: tokens.ids == 96).isnan()
+
+
 def test_a_special_token_is_never_hidden():
     model = with_words("bert")
     hidden = []
