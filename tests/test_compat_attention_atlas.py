@@ -1,8 +1,6 @@
 """What Attention Atlas shows, by closed forms of its definitions; for an ignorant head each twin is at chance."""
 
-import importlib
 import math
-import sys
 import warnings
 
 import numpy as np
@@ -195,23 +193,18 @@ def test_a_layer_that_is_not_there_is_named():
         atlas.cards(captured(GOLD[0]), layer=7)
 
 
-def test_each_flaw_is_told_once():
-    names = ("atlaskit.compat.flaws", "atlaskit.compat.attention_atlas")
-    kept = {name: sys.modules.pop(name) for name in names}
-    try:  # in modules made anew nothing has been told yet
-        new_flaws, new_atlas = (importlib.import_module(name) for name in names)
-        with warnings.catch_warnings(record=True) as heard:
-            warnings.simplefilter("always")
-            for _ in range(2):
-                seen = captured(GOLD[0])
-                new_atlas.cards(seen, layer=0)
-                new_atlas.specialization(seen, GOLD[0], layer=0)
-                new_atlas.radar(torch.rand(2, 3))
-    finally:
-        sys.modules.update(kept)
+def test_each_flaw_is_told_once(monkeypatch):
+    monkeypatch.setattr(flaws, "_TOLD", set())
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            seen = captured(GOLD[0])
+            atlas.cards(seen, layer=0)
+            atlas.specialization(seen, GOLD[0], layer=0)
+            atlas.radar(torch.rand(2, 3))
     told = sorted(str(one.message) for one in heard)
     assert told == sorted(f"{name}: {why}. Use {use}." for name, (why, use) in flaws.ATTENTION_ATLAS.items())
-    assert all(issubclass(one.category, new_flaws.FlawedQuantity) for one in heard)
+    assert all(issubclass(one.category, flaws.FlawedQuantity) for one in heard)
 
 
 def test_every_flaw_points_to_something_public():

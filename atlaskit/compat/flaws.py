@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -138,18 +138,19 @@ ATTENTION_ATLAS_BIAS: dict[str, tuple[str, str]] = {
 """Attention Atlas on bias: each flawed quantity, its flaw, and ours instead."""
 
 
+_TOLD: set[str] = set()
+
+
 def told_once(method: Callable[P, R]) -> Callable[P, R]:
     """Warn at the first call of a flawed quantity."""
     name = method.__name__
     reason, instead = (FAA | ANALYZER | ATTENTION_ATLAS | ATTENTION_ATLAS_BIAS)[name]
 
-    @cache
-    def warn() -> None:
-        warnings.warn(f"{name}: {reason}. Use {instead}.", FlawedQuantity, stacklevel=3)
-
     @wraps(method)
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        warn()
+        if name not in _TOLD:
+            warnings.warn(f"{name}: {reason}. Use {instead}.", FlawedQuantity, stacklevel=2)
+            _TOLD.add(name)
         return method(*args, **kwargs)
 
     return told

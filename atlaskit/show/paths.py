@@ -30,7 +30,7 @@ MOST = 2_000
 
 
 def path_columns(
-    tokens: Tokens | Sequence[str], paths: Int[Array, "rank step"], weights: Float[Array, " rank"]
+    tokens: Tokens | Sequence[str], paths: Int[Array, "rank step"], weights: Float[Array, " _"]
 ) -> dict[str, list[Any]]:
     """A row for each step that some path takes, with the weight of all the paths that take it; the heaviest last.
 
@@ -67,7 +67,7 @@ def path_columns(
 def paths(
     tokens: Tokens | Sequence[str],
     paths: Int[Array, "rank step"],
-    weights: Float[Array, " rank"],
+    weights: Float[Array, " _"],
     *,
     title: str,
     caption: str = "",

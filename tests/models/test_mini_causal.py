@@ -17,7 +17,7 @@ def model():
 @pytest.fixture(scope="module")
 def halves(model):
     vocabulary = torch.arange(300, model.net.config.vocab_size)  # words and parts of words, no single bytes
-    repeats = measure.random_repeats(vocabulary, documents=24, seed=3)
+    repeats = measure.random_repeats(vocabulary, documents=32, seed=3)
     return repeats[::2], repeats[1::2]
 
 
