@@ -80,7 +80,7 @@ def _correlation(one: Float[Tensor, "*draw point"], other: Float[Tensor, "*draw 
     return torch.where(spread > 0, (one * other).sum(-1) / spread, float("nan"))
 
 
-def _student(tails: Float[Tensor, " tail"], freedom: int) -> Float[Tensor, " tail"]:
+def _student(tails: Float[Tensor, " point"], freedom: int) -> Float[Tensor, " point"]:
     """Quantiles of Student's t from the normal's, to the first order in 1 / freedom (Peiser 1943)."""
     normal = torch.special.ndtri(tails)
     return normal + (normal**3 + normal) / (4 * freedom)
