@@ -39,7 +39,7 @@ lint: $(VENV)/installed-dev
 benchmark: $(VENV)/installed-dev
 	for bench in tests/benchmarks/bench_*.py; do $(BIN)/python "$$bench"; done
 
-# Every architecture that transformers knows; half an hour.
+# Every architecture that transformers knows, and every pattern trained; an hour.
 sweep: $(VENV)/installed-dev
 	$(BIN)/pytest -m sweep
 	$(BIN)/python tests/shared/support.py

@@ -9,6 +9,7 @@ from .compare import compare
 from .explore import explore
 from .info import info
 from .run import run
+from .train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,4 +22,5 @@ main.add_command(run)
 main.add_command(analyze)
 main.add_command(compare)
 main.add_command(explore)
+main.add_command(train)
 main.add_command(info)

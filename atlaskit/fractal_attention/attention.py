@@ -176,7 +176,7 @@ def _one_pattern(
     if kernel == "masked":
         return masked_attention(q, k, v, **whole)
     if kernel == "gather":
-        return gather_attention(q, k, v, **whole)[0]
+        return gather_attention(q, k, v, **whole)
     if kernel == "block":
         size = pattern.block if pattern.coarse is not None else CELL_BLOCK if pattern.lag_set is None else 64
         return block_attention(q, k, v, size=size, **whole)[0]

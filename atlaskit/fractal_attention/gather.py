@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import torch
-from einops import einsum, rearrange
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from .bias import PreparedBias
 from .patterns import Pattern
@@ -27,31 +26,58 @@ def gather_attention(
     key_mask: Bool[Tensor, "doc key"] | None = None,
     dropout: float = 0.0,
     seed: int = 0,
-) -> tuple[Float[Tensor, "doc head query d_value"], Float[Tensor, "doc head query"]]:
-    """Output and log-sum-exp of queries, the last of the keys, that read exactly the keys of the pattern.
+) -> Float[Tensor, "doc head query d_value"]:
+    """Output of queries, the last of the keys, that read exactly the keys of the pattern.
 
-    A decoded token costs as many keys as the pattern has; log2 n for `log_lags`. A query with nothing to read gives
-    0 and minus infinity.
+    A decoded token costs as many keys as the pattern has; log2 n for `log_lags`. A query with nothing to read gives 0.
     """
-    n_query, n_key, kv_heads = q.shape[2], k.shape[2], k.shape[1]
-    table, real = _table(pattern, n_key, first=n_key - n_query, causal=causal, device=q.device)
+    docs, heads, n_query = q.shape[:3]
+    n_key = k.shape[2]
+    table, cells = _table(pattern, n_key, first=n_key - n_query, causal=causal, device=q.device)
 
-    near_k, near_v = (x.index_select(2, table.flatten()).unflatten(2, table.shape) for x in (k, v))
-    grouped = rearrange(q, "doc (kv group) query d -> doc kv group query d", kv=kv_heads)
-    scores = scale * einsum(grouped, near_k, "doc kv group query d, doc kv query slot d -> doc kv group query slot")
+    # each query becomes a document of its own, whose keys are those it reads: [doc * query, head, 1 or slot, d]
+    own = q.movedim(2, 1).reshape(docs * n_query, heads, 1, -1)
+    near_k, near_v = (_read(x, table) for x in (k, v))
+    if key_mask is not None:
+        inside = key_mask[:, table]
+        cells = inside if cells is None else cells & inside
+    empty = None
+    if cells is not None:
+        cells = cells.expand(docs, *table.shape).flatten(0, 1)[:, None, None]
+        empty = None if key_mask is None else ~cells.any(-1, keepdim=True)
+    added = None
     if bias is not None:
         queries = torch.arange(n_key - n_query, n_key, device=q.device)[:, None]
-        scores = scores + rearrange(
-            bias.at(queries, table), "(kv group) query slot -> kv group query slot", kv=kv_heads
-        )
-    if key_mask is not None:
-        inside = key_mask[:, table][:, None, None]
-        real = inside if real is None else real & inside
-    weights, lse = normalise(scores if real is None else scores.masked_fill(~real, -torch.inf))
+        by_query = bias.at(queries, table).movedim(1, 0).to(q.dtype)
+        added = by_query.expand(docs, n_query, heads, -1).flatten(0, 1)[:, :, None]
     if dropout:
-        weights = weights * kept(weights, dropout, seed)
-    output = einsum(weights, near_v, "doc kv group query slot, doc kv query slot d -> doc kv group query d")
-    return output.flatten(1, 2), lse.flatten(1, 2)
+        near_k, near_v = (x.repeat_interleave(heads // x.shape[1], 1) for x in (near_k, near_v))
+        scores = scale * own @ near_k.mT + (0.0 if added is None else added)
+        weights = normalise(scores if cells is None else scores.masked_fill(~cells, -torch.inf))[0]
+        output = weights * kept(weights, dropout, seed) @ near_v
+    else:
+        if cells is not None and empty is not None:
+            cells = cells | empty  # a softmax over nothing is not a number, so read anything there and drop it
+        mask = cells if added is None or cells is None else added.masked_fill(~cells, -torch.inf)
+        output = nn.functional.scaled_dot_product_attention(
+            own, near_k, near_v, attn_mask=added if mask is None else mask, scale=scale, enable_gqa=heads != k.shape[1]
+        )
+        output = output if empty is None else output.masked_fill(empty, 0.0)
+    return output.view(docs, n_query, heads, -1).movedim(1, 2)
+
+
+def _read(x: Tensor, table: Int[Tensor, "query size"]) -> Float[Tensor, "batch kv_head size _"]:
+    """The rows of x that the table names, [doc * query, kv head, slot, d]."""
+    docs, kv_heads, _, d = x.shape
+    _, by_head, by_row, by_number = x.stride()
+    wants_grad = torch.is_grad_enabled() and x.requires_grad
+    if wants_grad or docs > 1 or by_number != 1 or by_row < d or by_head % by_row:
+        picked = x.index_select(2, table.flatten()).unflatten(2, table.shape)
+        return picked.movedim(2, 1).flatten(0, 1)
+    # as rows of one long list they are copied whole, which is three times as fast
+    heads = torch.arange(kv_heads, device=x.device)[:, None] * (by_head // by_row)
+    rows = x.as_strided((int(heads[-1]) + x.shape[2], d), (by_row, 1))
+    return nn.functional.embedding(table[:, None] + heads, rows)
 
 
 @lru_cache(maxsize=64)

@@ -138,10 +138,15 @@ def hooked(net: PreTrainedModel, listener: Listener, *, lazy: bool) -> Iterator[
 
 @contextmanager
 def eagerly(net: PreTrainedModel) -> Iterator[None]:
-    """Eager attention in every part of the net while the block runs. Raises RuntimeError for a net in training mode."""
+    """Eager attention in every part of the net while the block runs.
+
+    Raises RuntimeError for a net in training mode, TypeError for one whose attention was swapped for somebody's own.
+    """
     if net.training:
         raise RuntimeError("the model is in training mode, where dropout changes attention: call net.eval() first")
     before = [(config, config._attn_implementation_internal) for config in _configs(net)]
+    for name in {name for _, name in before if name is not None}:
+        _refuse_strange(name)
     try:
         for config, _ in before:
             config._attn_implementation_internal = "eager"
@@ -149,6 +154,16 @@ def eagerly(net: PreTrainedModel) -> Iterator[None]:
     finally:
         for config, implementation in before:
             config._attn_implementation_internal = implementation
+
+
+def _refuse_strange(name: str) -> None:
+    """Eager attention stands for all that the library has, a hub's kernels ("owner/name") too, but for nothing else."""
+    function = ALL_ATTENTION_FUNCTIONS.get(name)
+    if function is not None and "/" not in name and not function.__module__.startswith("transformers."):
+        raise TypeError(
+            f"this model attends through {name!r}, which {function.__module__} registered; its eager attention would "
+            "show something that it does not do. A converted model's patterns: fractal_attention.attention_weights."
+        )
 
 
 @contextmanager

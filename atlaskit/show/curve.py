@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
-from bokeh.models import ColumnDataSource, CustomJSHover, HoverTool, LegendItem
+from bokeh.models import CDSView, ColumnDataSource, CustomJSFilter, CustomJSHover, HoverTool, LegendItem
 from bokeh.plotting import figure
 from jaxtyping import Float, Real
 
@@ -16,6 +16,12 @@ from atlaskit.show.labels import plain
 from atlaskit.show.levels import Array
 
 DASHES = ("solid", "dashed", "dotdash", "dotted", "dashdot")
+
+ALONE = """
+const y = source.data[name], gap = i => !(i in y && Number.isFinite(y[i]));
+return Array.from(y, (_, i) => !gap(i) && gap(i - 1) && gap(i + 1));
+"""
+"""Which points lie between two gaps. No line touches them, so without a dot they would not be seen."""
 
 
 def curve_columns(
@@ -68,6 +74,8 @@ def curve(
         if f"low{i}" in data.data:
             fig.varea("x", f"low{i}", f"high{i}", source=data, fill_color=colour, fill_alpha=0.25)
         line = fig.line("x", f"y{i}", source=data, line_color=colour, line_dash=dash, line_width=2.5)
+        lone = CDSView(filter=CustomJSFilter(args={"name": f"y{i}"}, code=ALONE))
+        dots = fig.scatter("x", f"y{i}", source=data, view=lone, size=6, color=colour)
         items.append(LegendItem(label={"value": plain(name)}, renderers=[line]))
         rows = [f"<b>{theme.hover_text(name)}</b>", f"{theme.hover_text(x_label)}: @x{{custom}}"]
         rows.append(f"{theme.hover_text(y_label)}: @y{i}{{custom}}")
@@ -75,6 +83,8 @@ def curve(
         if f"low{i}" in data.data:
             rows.append(f"interval: @low{i}{{custom}} … @high{i}{{custom}}")
             formatters |= {f"@low{i}": number, f"@high{i}": number}
-        fig.add_tools(HoverTool(renderers=[line], tooltips=theme.tooltip(*rows), formatters=formatters, visible=i == 0))
+        fig.add_tools(
+            HoverTool(renderers=[line, dots], tooltips=theme.tooltip(*rows), formatters=formatters, visible=i == 0)
+        )
     fig.add_layout(theme.legend(items), "below")
     return theme.dress(fig, title=title, caption=caption)

@@ -105,11 +105,13 @@ def train(
     """Train `model` in place on ``batch(step)`` for every step of the plan; the loss curve.
 
     `batch` must depend on nothing but its step: then a run that was killed and started again with the same `folder`
-    ends in the same bytes as one that was not. Under `accelerate launch` each process takes its share of the rows.
+    ends in the same bytes as one that was not. Under `torchrun` each process takes its share of the rows, and loss and
+    gradient stay means over all labels of the batch.
     `watch` is called, with dropout off, before the first step, every `plan.evaluate_every` steps and at the end.
     Raises FloatingPointError at the first loss or gradient that is not finite, naming the step and the layer.
     """
-    accelerator = Accelerator()
+    # Unless told that there is only the CPU, accelerate takes each of several processes for the only one.
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
     optimizers = _optimizers(model, plan)
     wrapped, *steppers = accelerator.prepare(model, *optimizers)
     state = {"plan": json.loads(json.dumps(asdict(plan))), "seed": seed}
@@ -170,11 +172,15 @@ def held_out_loss(model: nn.Module, batches: Sequence[Batch], *, precision: str 
     for given in batches:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             loss = model(**{name: value.to(device) for name, value in given.items()}).loss
-        # A decoder predicts nothing for the first token of a row, and an encoder's first is [CLS].
-        n = int((given["labels"][:, 1:] != IGNORED).sum())
+        n = _asked(given)
         total, count = total + loss.item() * n, count + n
     model.train(was_training)
     return total / count
+
+
+def _asked(given: Batch) -> int:
+    """How many tokens are predicted. A decoder predicts nothing for a row's first, and an encoder's first is [CLS]."""
+    return int((given["labels"][:, 1:] != IGNORED).sum())
 
 
 def _step(
@@ -182,12 +188,16 @@ def _step(
 ) -> tuple[float, float]:
     """One optimizer step; the loss over all processes and the gradient norm before clipping."""
     rank, world = accelerator.process_index, accelerator.num_processes
+    if len(given["input_ids"]) < world:
+        raise ValueError(f"{len(given['input_ids'])} rows a step cannot be shared by {world} processes; give more rows")
     mine = {name: value[rank::world].to(accelerator.device) for name, value in given.items()}
     # Dropout draws from the step's own seed, so a resumed run needs no saved random state.
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(seed + rank * plan.steps)
         with torch.autocast(accelerator.device.type, dtype=torch.bfloat16, enabled=plan.precision == "bfloat16"):
             loss = model(**mine).loss
+        if world > 1:  # gradients are averaged, but each process's loss is a mean over labels of its own number
+            loss = loss * (world * _asked(mine) / _asked(given))
         accelerator.backward(loss)
     norm = accelerator.clip_grad_norm_(model.parameters(), plan.clip)
     mean_loss = accelerator.reduce(loss.detach().float(), reduction="mean").item()

@@ -10,7 +10,7 @@ import pytest
 from atlaskit import show
 from atlaskit.records import Estimate
 from atlaskit.show.labels import visible
-from atlaskit.show.theme import contrast
+from atlaskit.show.theme import SERIES, contrast
 
 pytestmark = pytest.mark.browser
 
@@ -75,6 +75,19 @@ NUMBERS = """() => {
 }"""
 
 
+# How many pixels inside the frame of a figure have this colour.
+PAINTED = """colour => {
+  const view = Object.values(Bokeh.index)[0], canvas = view.canvas_view.primary.canvas, box = view.frame.bbox;
+  const ratio = canvas.width / view.canvas_view.el.clientWidth, hex = v => v.toString(16).padStart(2, '0');
+  const sides = [box.left, box.top, box.width, box.height].map(side => Math.round(side * ratio));
+  const data = canvas.getContext('2d').getImageData(...sides).data;
+  let count = 0;
+  for (let i = 0; i < data.length; i += 4)
+    count += '#' + hex(data[i]) + hex(data[i + 1]) + hex(data[i + 2]) === colour.toLowerCase();
+  return count;
+}"""
+
+
 @pytest.fixture
 def opened(page, tmp_path):
     """Call it with figures: their page, opened from disk. Dialogs, which only a token could open, are errors."""
@@ -128,6 +141,17 @@ def test_hover_on_a_head_names_it_its_score_and_its_chance(opened):
     page = opened(show.head_grid(scores, title="T", unit="bits & <b>", limits=(0.0, 1.0), null=scores / 2))
     assert hover(page, 0, 1).split("\n") == ["head 1.0", "bits & <b>: 0.5", "chance: 0.25"]
     assert "NaN" in hover(page, 1, 0)
+
+
+def test_points_between_gaps_are_seen_although_no_line_touches_them(opened):
+    x, lone = np.arange(5), np.array([1, np.nan, 2, np.nan, 3])
+    page = opened(show.curve(x, {"a": lone}, title="T", x_label="x", y_label="y"))
+    assert page.evaluate(PAINTED, SERIES[0]) > 3 * 9  # three dots, six pixels across
+    assert "y: 2" in hover(page, 2, 2)
+    # where a line goes through, no dot is added: the horizontal one is three pixels high
+    page = opened(show.curve(x, {"a": np.ones(5)}, title="T", x_label="x", y_label="y"))
+    assert 0 < page.evaluate(PAINTED, SERIES[0]) < 560 * 4
+    assert page.errors == page.outside == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

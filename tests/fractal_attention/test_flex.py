@@ -51,6 +51,7 @@ def test_float64_is_refused_when_compiled():
 def test_a_compiled_call_that_failed_is_never_used_again(monkeypatch):
     """After a failure the same compiled object would run dense in silence."""
     made, resets = [], []
+    flex._compiled.cache_clear()  # what another test compiled
 
     def compile_one(function, **settings):
         assert settings["fullgraph"] is True

@@ -7,6 +7,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+from atlaskit import models
 from atlaskit.fractal_attention import extra_weights, patterns, reach, registration, watching
 from atlaskit.fractal_attention.registration import use_fractal_attention, use_library_attention
 
@@ -183,6 +184,18 @@ def test_weights_lie_on_the_pattern_and_are_those_that_made_the_output():
 def test_weights_of_a_model_without_fractal_attention_are_refused():
     with pytest.raises(ValueError, match="no layer of this GPT2LMHeadModel attends fractally"):
         watching.attention_weights(model_of("gpt2"), input_ids=ids(6))
+
+
+def test_capture_refuses_a_swapped_model_rather_than_show_dense_attention(tmp_path):
+    model = models.planted()
+    use_fractal_attention(model.net, patterns.sliding(2))
+    with pytest.raises(TypeError, match="this model attends through 'atlaskit_fractal'"):
+        models.capture(model, "ash bay cat")
+    model.net.save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=r"patterns: fractal_attention\.attention_weights"):
+        models.load(tmp_path)
+    use_library_attention(model.net)
+    assert models.capture(model, "ash bay cat").layers
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ from .plans import RECIPES
 def main(work: Path, only: tuple[str, ...]) -> None:
     """Fetch the text, train what is not trained yet, and install each model with its card.
 
-    Can be killed at any time and started again. `accelerate launch -m atlaskit.data.recipe` uses several processes.
+    Can be killed at any time and started again. `torchrun --nproc_per_node 2 -m atlaskit.data.recipe` uses two
+    processes.
     """
     texts, versions = build.texts(work)
     corpora = {kind: build.corpus(texts, kind, work) for kind in ("decoder", "encoder")}
