@@ -24,7 +24,8 @@ OTHERWISE = {
     "04_bias": {"domains": ["gender", "religion"], "n_families": 8, "seed": 1},
     "06_fractal_attention_training": {"patterns": ["moser", "ternary_lags"], "task": "needle", "n": 24, "layers": 1}
     | {"steps": 10, "seeds": [3, 4], "seed": 1},
-    "05_atlas_geometry": {"model": "mini-causal", "max_tokens": 32, "rank": 3, "draws": 50, "seed": 1},
+    "05_atlas_geometry": {"model": "all-minilm-l6-v2", "max_tokens": 24, "points": 300, "rank": 3, "nulls": 12}
+    | {"predicts": False, "train_steps": 5, "seed": 1},
 }
 
 OPENING = ["Parameters", "Setup", "Predict"]

@@ -157,6 +157,14 @@ def test_blocks_change_nothing(monkeypatch):
     assert torch.equal(neighbours(cloud, 4).index, whole.index)
 
 
+def test_five_thousand_points_are_searched_exactly():
+    cloud = normal(2, 5000, 6)
+    near = neighbours(cloud, 2)
+    for head in range(2):
+        distance, _ = KDTree(cloud[head].numpy()).query(cloud[head].numpy(), k=3)
+        assert torch.allclose(near.distance[head], torch.from_numpy(distance[:, 1:]), rtol=1e-9)
+
+
 def test_copies_of_a_point_are_measured_once():
     cloud = torch.cat([normal(2, 300, 4), torch.zeros(2, 1, 4)], 1)
     doubled = torch.cat([cloud, cloud[:, :50], -torch.zeros(2, 9, 4), torch.zeros(2, 9, 4)], 1)
