@@ -86,7 +86,7 @@ lock:
 	grep '^torch==' constraints.txt > "$$new/torch.txt"; \
 	echo "resolving a fresh environment; this takes some minutes"; \
 	$(PYTHON) -m venv "$$new/venv"; \
-	"$$new/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$$new/torch.txt" '.[dev]'; \
+	"$$new/venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$$new/torch.txt" '.[dev,spacy]'; \
 	{ echo "# Exact versions for reproducible runs; pyproject.toml holds the ranges. Renew with: make lock"; \
 	  cat "$$new/torch.txt"; \
 	  "$$new/venv/bin/python" -m pip freeze | grep -Eiv '^(torch|atlaskit|triton|nvidia-|cuda-)'; } > "$$new/all.txt"; \

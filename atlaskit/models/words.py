@@ -88,8 +88,9 @@ def read_conllu(file: str | Path, *, source: str = "") -> list[Words]:
 def spacy_words(document: Any) -> Words:
     """What a spaCy pipeline says of a text: ``spacy_words(spacy.load("en_core_web_sm")(text))``.
 
-    spaCy is not a dependency of this package. Its English pipelines name relations in their own way ("dobj" for "obj")
-    and are right most of the time, not always; a pipeline without a parser gives no sentences and is refused by spaCy.
+    spaCy comes with ``pip install 'atlaskit[spacy]'``, its pipelines from their makers. The English ones name relations
+    in their own way ("dobj" for "obj") and are right most of the time, not always; a pipeline without a parser gives no
+    sentences and is refused by spaCy.
     """
     kept = [token for token in document if not token.is_space]
     place = {token.i: i for i, token in enumerate(kept)}

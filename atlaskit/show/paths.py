@@ -59,6 +59,7 @@ def path_columns(
         "below": below,
         "weight": [weight for _, weight in rows],
         "width": [1 + 11 * weight for _, weight in rows],
+        "alpha": [min(1.0, 0.2 + weight**0.5) for _, weight in rows],
         "to": [label[place] for place in above],
         "from": [label[place] for place in below],
     }
@@ -93,7 +94,7 @@ def paths(
         tools="pan,xwheel_zoom,box_zoom,reset,save",
     )
     steps = fig.segment(
-        "above", "layer", "below", "lower", source=data, line_color=theme.SERIES[0], line_alpha=0.75,
+        "above", "layer", "below", "lower", source=data, line_color=theme.SERIES[0], line_alpha="alpha",
         line_width="width", line_cap="round",
     )  # fmt: skip
     layer, place = (list(column) for column in zip(*sorted(ends), strict=True)) if ends else ([], [])

@@ -181,6 +181,25 @@ def test_a_spacy_document_is_read_by_its_own_offsets():
     assert words.source == "spaCy pipeline, en"
 
 
+def test_what_spacy_itself_holds_is_read_back():
+    """The gold annotation put into a real Doc and taken out again, where spaCy is installed."""
+    spacy = pytest.importorskip("spacy")
+    gold = GOLD[0]
+    starts = [*gold.spans[1:, 0].tolist(), len(gold.text)]
+    gaps = [end < start for end, start in zip(gold.spans[:, 1].tolist(), starts, strict=True)]
+    document = spacy.tokens.Doc(
+        spacy.blank("en").vocab, words=list(gold.strings), spaces=gaps, pos=list(gold.upos),
+        heads=[i if head < 0 else head for i, head in enumerate(gold.head.tolist())],
+        deps=["ROOT" if name == "root" else name for name in gold.relation],
+        ents=[f"B-{kind}" if kind else "O" for kind in gold.entity],
+    )  # fmt: skip
+    told = models.spacy_words(document)
+    for field in ("text", "strings", "upos", "entity", "relation"):
+        assert getattr(told, field) == getattr(gold, field)
+    for field in ("spans", "head", "sentence"):
+        assert torch.equal(getattr(told, field), getattr(gold, field))
+
+
 def owners(tokens, words):
     """What each word owns, as the strings of its tokens."""
     owner = measure.word_of(tokens, words).tolist()
