@@ -139,7 +139,7 @@ def test_what_the_package_imports_is_declared_in_pyproject():
     """By us, or by something that we declare: nbformat comes with papermill."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = extras["models"] + extras["train"] + extras["parquet"]
+    optional = extras["app"] + extras["models"] + extras["train"] + extras["parquet"]
     ours = {Requirement(line).name for line in project["dependencies"] + optional}
     theirs = {Requirement(need).name for name in ours for need in metadata.requires(name) or []}
     declared = {canonicalize_name(name) for name in ours | theirs}
@@ -150,9 +150,9 @@ def test_what_the_package_imports_is_declared_in_pyproject():
             assert found & declared, f"{path.name} imports {name}, which nobody declares"
 
 
-def test_widgets_live_in_two_files():
+def test_widgets_live_in_three_files():
     users = {path.name for path in SOURCES if WIDGETS & {name.split(".")[0] for name in imports(path)}}
-    assert users <= {"explorer.py", "live.py"}
+    assert users <= {"desk.py", "explorer.py", "live.py"}
 
 
 @MODULES

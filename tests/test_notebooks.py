@@ -3,6 +3,10 @@
 import ast
 import json
 import re
+import subprocess
+import sys
+import types
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 
@@ -42,12 +46,20 @@ def cells(path, kind):
 
 
 def code(path):
-    """The code cells: (source, tree)."""
-    return [(cell.source, ast.parse(cell.source)) for cell in cells(path, "code")]
+    """The code cells of the story: (source, tree)."""
+    story = [cell.source for cell in cells(path, "code") if "install" not in tags(cell)]
+    return [(source, ast.parse(source)) for source in story]
 
 
 def tags(cell):
     return cell.metadata.get("tags", [])
+
+
+def install_cell(path):
+    """What comes before everything else."""
+    first = cells(path, "code")[0]
+    assert tags(first) == ["install"]
+    return first.source
 
 
 def lines(source):
@@ -136,6 +148,28 @@ def is_import(node):
 
 def called(node):
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def test_every_notebook_installs_in_the_same_way_and_only_on_colab(monkeypatch):
+    (source,) = {install_cell(path) for path in NOTEBOOKS}
+    assert len(lines(source)) <= 15
+    asked = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command))
+    exec(source, {})
+    assert asked == []
+    switched = []
+    manager = types.ModuleType("google.colab.output")
+    manager.enable_custom_widget_manager = lambda: switched.append(True)
+    colab = types.ModuleType("google.colab")
+    colab.output = manager
+    for name, module in (("google", types.ModuleType("google")), ("google.colab", colab)):
+        monkeypatch.setitem(sys.modules, name, module)
+    exec(source, {})
+    (command,) = asked
+    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    for name in ("torch", "numpy"):  # asked for as they are, so that pip can neither take nor replace them
+        assert f"{name}=={version(name)}" in command
+    assert switched == [True]
 
 
 @EACH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .analyze import analyze
+from .app import app
 from .compare import compare
 from .explore import explore
 from .info import info
@@ -23,4 +24,5 @@ main.add_command(analyze)
 main.add_command(compare)
 main.add_command(explore)
 main.add_command(train)
+main.add_command(app)
 main.add_command(info)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from atlaskit.show.overview import Measures
 
 
 @click.command()
@@ -24,9 +27,27 @@ def explore(model: str, out: Path, **options: Any) -> None:
     MODEL is a bundled name, a folder, or a hub id. OUT may also end in .png, .svg, .csv or .parquet.
     """
     text = _text(options["text"], options["path"])
-    from atlaskit import measure, models, show  # here, because models brings all of transformers
+    from atlaskit import models, show  # here, because models brings all of transformers
 
-    measures = {
+    try:
+        loaded = models.load(model)
+        asked = {"source": options["source"], "max_tokens": options["max_tokens"]}
+        if loaded.proof.outside:
+            explorer = show.Explorer(models.capture(loaded, text, **asked), measures=measures(), kind=options["kind"])
+        else:
+            explorer = show.Explorer(models.reread(loaded, text, kind=options["kind"], **asked), measures=measures())
+        explorer.choose(words=options["words"], sinks=options["sinks"])
+        written = show.export(explorer, out)
+    except (ValueError, OSError, RuntimeError, TypeError, MemoryError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{written.resolve()} ({written.stat().st_size / 1e6:.2f} MB)")
+
+
+def measures() -> Measures:
+    """What is said of every head, by this command and by the app."""
+    from atlaskit import measure
+
+    return {
         "entropy": (measure.entropy, "bits"),
         "largest weight": (measure.max_weight, "weight"),
         "mean distance": (measure.mean_distance, "tokens"),
@@ -34,18 +55,6 @@ def explore(model: str, out: Path, **options: Any) -> None:
         "first token": (measure.mass_on(measure.first_token), "mass"),
         "induction": (measure.mass_on(measure.induction), "mass"),
     }
-    try:
-        loaded = models.load(model)
-        asked = {"source": options["source"], "max_tokens": options["max_tokens"]}
-        if loaded.proof.outside:
-            explorer = show.Explorer(models.capture(loaded, text, **asked), measures=measures, kind=options["kind"])
-        else:
-            explorer = show.Explorer(models.reread(loaded, text, kind=options["kind"], **asked), measures=measures)
-        explorer.choose(words=options["words"], sinks=options["sinks"])
-        written = show.export(explorer, out)
-    except (ValueError, OSError, RuntimeError, TypeError, MemoryError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"{written.resolve()} ({written.stat().st_size / 1e6:.2f} MB)")
 
 
 def _text(text: str | None, path: Path | None) -> str:

@@ -2,6 +2,7 @@
 
 from atlaskit.show.curve import curve as curve
 from atlaskit.show.curve import curve_columns as curve_columns
+from atlaskit.show.desk import Desk as Desk
 from atlaskit.show.explorer import Compare as Compare
 from atlaskit.show.explorer import Explorer as Explorer
 from atlaskit.show.export import export as export

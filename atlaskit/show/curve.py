@@ -60,7 +60,8 @@ def curve(
             f"{len(series)} series: between 1 and {len(theme.SERIES)} can be told apart by every reader. "
             "Draw several figures."
         )
-    data = ColumnDataSource(curve_columns(x, series, intervals=intervals), name="atlaskit")
+    named = [plain(name) for name in series]
+    data = ColumnDataSource(curve_columns(x, series, intervals=intervals), name="atlaskit", tags=named)
     fig = figure(
         x_axis_label=plain(x_label),
         y_axis_label=plain(y_label),

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from atlaskit.show import levels, theme
-from atlaskit.show.heads import Reader
+from atlaskit.show.heads import Source
 from atlaskit.show.labels import short, visible
 from atlaskit.show.overview import Measures
 from atlaskit.show.pictures import Pictures, lift_limit
@@ -48,10 +48,11 @@ def single(
     }
 
 
-def pair(read: Reader, shared: Sequence[int], sides: tuple[str, str], measures: Measures) -> dict[str, Any]:
-    """The page of two texts, between the units that both have."""
-    source = read.source
-    common = names(read.rows.names[i] for i in shared)
+def pair(
+    source: Source, units: Sequence[tuple[str, str]], sides: tuple[str, str], measures: Measures
+) -> dict[str, Any]:
+    """The page of two texts, between the units that both have; one that was replaced goes by both names."""
+    common = names(one if one.strip() == other.strip() else f"{one}/{other.strip()}" for one, other in units)
     before, after = sides
     return {
         "model": f"{after} − {before}",

@@ -9,6 +9,7 @@ from typing import Any
 
 import anywidget
 import traitlets
+from bokeh.models import TapTool
 from bokeh.plotting import figure
 from IPython.display import DisplayHandle, display
 from jaxtyping import Float
@@ -60,9 +61,6 @@ function render({model, el}) {
     view = mount(el, atlas, model.get("state"), state => { model.set("state", state); model.save_changes(); });
   };
   const moved = () => view?.set(model.get("state"));
-  // the picture after this output is for readers without a kernel
-  const next = el.closest(".jp-OutputArea-child")?.nextElementSibling;
-  if (next?.querySelector(".jp-RenderedImage")) next.style.display = "none";
   model.on("msg:custom", hear);
   model.on("change:state", moved);
   model.send({overview: true});
@@ -85,7 +83,10 @@ def read_all(board: Board) -> bool:
 
 
 class Atlas(anywidget.AnyWidget):
-    """A board in a notebook. `state` is what the page shows; `choose` something else and the page follows."""
+    """A board in a notebook. `state` is what the page shows; `choose` something else and the page follows.
+
+    Whoever makes one has filled the board before: here nothing is read that takes long.
+    """
 
     _esm = SCRIPT + BRIDGE
     _css = STYLE
@@ -94,7 +95,6 @@ class Atlas(anywidget.AnyWidget):
 
     def __init__(self, board: Board) -> None:
         self.board = board
-        read_all(board)
         super().__init__(meta=board.meta, state=start(board))
         self._pictures: list[DisplayHandle] = []
         self._timer: threading.Timer | None = None
@@ -110,14 +110,11 @@ class Atlas(anywidget.AnyWidget):
     def link(self, fig: figure) -> Live:
         """A Bokeh figure with a row for each head, such as `head_grid` or a map of heads, chosen together with this.
 
-        Its source has the columns layer and head. A tap there chooses here, what is chosen here is marked there.
+        A head is known by the columns layer and head, or by its name. A tap there chooses here, what is chosen here is
+        marked there.
         """
         source, numbers = theme.source(fig), self.meta["layers"]
-        if missing := {"layer", "head"} - set(source.data):
-            raise ValueError(f"the figure's source has no column {' and '.join(sorted(missing))}: it cannot be linked")
-        places = [
-            (int(layer), int(head)) for layer, head in zip(source.data["layer"], source.data["head"], strict=True)
-        ]
+        places = self._places(source.data)
 
         def tapped(_attribute: str, _old: object, chosen: list[int]) -> None:
             layer, head = places[chosen[0]] if chosen else (None, None)
@@ -128,10 +125,23 @@ class Atlas(anywidget.AnyWidget):
             here = numbers[self.state["layer"]], self.state["head"]
             source.selected.indices = [places.index(here)] if here in places else []
 
+        if not fig.select({"type": TapTool}):
+            fig.add_tools(TapTool())
         source.selected.on_change("indices", tapped)
         self.observe(mark, names="state")
         mark()
         return Live(fig)
+
+    def _places(self, data: Mapping[str, Any]) -> list[tuple[int, int]]:
+        if {"layer", "head"} <= set(data):
+            return [(int(layer), int(head)) for layer, head in zip(data["layer"], data["head"], strict=True)]
+        names = list(data.get("name", ()))
+        if not names or set(names) - set(self.meta["head_names"]):
+            raise ValueError(
+                "the figure's rows are not this explorer's heads, so it cannot be linked: "
+                "it needs the columns layer and head, or names such as 3.7"
+            )
+        return [(int(layer), int(head)) for layer, head in (name.split(".") for name in names)]
 
     def _ipython_display_(self) -> None:
         """The widget, and after it its picture: what is seen where no kernel answers. The live page hides it."""
@@ -196,7 +206,9 @@ class Explorer(Atlas):
         kind: Kind | None = None,
     ) -> None:
         known = {name: levels.as_array(values) for name, values in (effects or {}).items()}
-        super().__init__(Single(source_of(text, kind), measures or {}, known))
+        board = Single(source_of(text, kind), measures or {}, known)
+        read_all(board)
+        super().__init__(board)
 
 
 class Compare(Atlas):
@@ -217,4 +229,6 @@ class Compare(Atlas):
         kind: Kind | None = None,
     ) -> None:
         sides = names or (before.model, after.model)
-        super().__init__(Pair(source_of(before, kind), source_of(after, kind), sides, measures or {}))
+        board = Pair(source_of(before, kind), source_of(after, kind), sides, measures or {})
+        read_all(board)
+        super().__init__(board)

@@ -6,10 +6,9 @@ import csv
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from bokeh.models import LayoutDOM
 
-from atlaskit.show import browser, theme
+from atlaskit.show import browser, numbers
 from atlaskit.show.explorer import Atlas
 from atlaskit.show.page import html
 from atlaskit.show.strip import Markup
@@ -45,14 +44,7 @@ def table(what: Atlas | LayoutDOM | Markup) -> dict[str, list[Any]]:
         raise ValueError("a token strip is its own table: its numbers are in its text")
     if isinstance(what, Atlas):
         return what.table()
-    data = theme.source(what).data
-    sizes = {name: len(values) for name, values in data.items()}
-    if max(sizes.values()) > 1 or not any(np.ndim(values[0]) for values in data.values()):
-        return {name: list(values) for name, values in data.items()}
-    # an image is one row: its cells, by row and column of the picture
-    image = np.asarray(data["image"][0])
-    rows, columns = np.indices(image.shape)
-    return {"row": rows.ravel().tolist(), "column": columns.ravel().tolist(), "level": image.ravel().tolist()}
+    return numbers.columns_of(what)
 
 
 def _write_csv(path: Path, columns: dict[str, list[Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html as markup
 import json
 import secrets
+import sys
 from pathlib import Path
 
 from bokeh.embed import json_item
@@ -14,7 +15,7 @@ from bokeh.resources import Resources
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from atlaskit.show import theme
+from atlaskit.show import numbers, theme
 from atlaskit.show.strip import Markup
 
 SHIM = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
@@ -23,7 +24,8 @@ PAGE_CSS = (
     theme.palette_css(":root")
     + """:root { color-scheme: light dark; }
 body { background: var(--ak-paper); color: var(--ak-ink); font: 15px/1.5 sans-serif; margin: 1.5em; }
-main > * { margin: 0 0 2em; } figure { margin: 0; overflow-x: auto; }"""
+main > * { margin: 0 0 2em; } figure { margin: 0; overflow-x: auto; }
+.ak-numbers { font-size: 13px; } .ak-numbers td, .ak-numbers th { text-align: left; padding: 1px 14px 1px 0; }"""
 )
 
 # The text in the middle is what remains where scripts may not run, as in a notebook that is not trusted.
@@ -38,12 +40,20 @@ FIGURE = """<figure role="group" aria-label="{label}" style="margin: 0"><div id=
   }};
   draw();
 }})();
-</script></figure>"""
+</script>{table}</figure>"""
 
 
 def _resources() -> Resources:
     # Inline: nothing is fetched. Two components are 1.7 MB, all of BokehJS would be 4.
     return Resources(mode="inline", components=["bokeh", "bokeh-widgets"])
+
+
+def _script_of_its_own() -> str:
+    """Colab shows every output in a page of its own, which has to load BokehJS itself; Colab is never offline."""
+    if "google.colab" not in sys.modules:
+        return ""
+    online = Resources(mode="cdn", components=["bokeh", "bokeh-widgets"])
+    return f"{online.render()}<script>{SHIM}</script>"
 
 
 def _text_of(figure: LayoutDOM) -> str:
@@ -58,7 +68,7 @@ def _embed(figure: LayoutDOM) -> str:
     item = json.dumps(json_item(figure, place)).replace("<", "\\u003c")
     label = markup.escape(_text_of(figure))
     instead = f"Figure: {label} (drawn by a script: trust this notebook, or run the cell)"
-    return FIGURE.format(label=label, place=place, instead=instead, item=item)
+    return FIGURE.format(label=label, place=place, instead=instead, item=item, table=numbers.details(figure))
 
 
 def html(*figures: LayoutDOM | Markup, title: str = "atlaskit") -> str:
@@ -85,7 +95,7 @@ def draw(*figures: LayoutDOM | Markup) -> None:
     """Show figures under this cell. They stay in the saved notebook and in the HTML made from it."""
     _in_notebook("draw(…)")
     for figure in figures:
-        text = figure if isinstance(figure, Markup) else _embed(figure)
+        text = figure if isinstance(figure, Markup) else _script_of_its_own() + _embed(figure)
         plain = "token strip" if isinstance(figure, Markup) else _text_of(figure)
         display({"text/html": text, "text/plain": plain}, raw=True)
 

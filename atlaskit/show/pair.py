@@ -79,7 +79,8 @@ class Pair:
         self.overview = Overview(
             np.zeros((n_layer, one.n_head, cells, cells), np.uint8), values, values[:, :, 0].copy()
         )
-        self.meta = describe.pair(reads[0], pairs[:, 0].tolist(), names, measures)
+        units = [(reads[0].rows.names[i], reads[1].rows.names[j]) for i, j in pairs.tolist()]
+        self.meta = describe.pair(one, units, names, measures)
 
     def fill(self) -> Iterator[int]:
         """Compare a layer at a time, saying how many are done."""

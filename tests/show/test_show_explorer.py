@@ -315,6 +315,9 @@ def test_two_texts_are_aligned_by_words_and_a_replaced_name_stands_for_the_other
     assert aligned(one, other).tolist() == [[2, 4], [3, 5]]
     third = by_word(tokens_of("The dog sat down", [(0, 3), (4, 7), (8, 9), (9, 11), (12, 16)]))
     assert aligned(one, third).tolist() == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    spans = [(0, 3), (4, 7), (8, 11), (12, 16)]
+    seen = [capture_of(4, tokens=tokens_of(text, spans)) for text in ("The cat sat down", "The dog sat down")]
+    assert show.Compare(*seen).meta["units"]["tokens"]["rows"] == ["The", "cat/dog", "sat", "down"]
 
 
 def test_texts_with_nothing_in_common_and_models_of_other_sizes_are_refused_with_the_sizes():
@@ -365,8 +368,23 @@ def test_a_linked_figure_and_the_explorer_choose_together():
     chosen.indices = []  # a tap beside the cells
     assert (explorer.state["layer"], explorer.state["head"]) == (0, 1)
     curve = show.curve(np.arange(3.0), {"a": np.arange(3.0)}, title="T", x_label="x", y_label="y")
-    with pytest.raises(ValueError, match="the figure's source has no column head and layer: it cannot be linked"):
+    with pytest.raises(ValueError, match="the figure's rows are not this explorer's heads, so it cannot be linked"):
         explorer.link(curve)
+
+
+def test_a_map_of_heads_is_linked_by_their_names():
+    explorer = show.Explorer(capture_of(), measures=MEASURES)
+    names = ["1.2", "0.1", "1.0"]
+    fig = show.points(np.eye(3)[:, :2], names, groups=["a", "b", "a"], title="T")
+    explorer.link(fig)
+    show.source(fig).selected.indices = [0]
+    assert (explorer.state["layer"], explorer.state["head"]) == (1, 2)
+    explorer.choose(layer=0, head=1)
+    assert show.source(fig).selected.indices == [1]
+    explorer.choose(layer=0, head=0)  # which the map does not show
+    assert show.source(fig).selected.indices == []
+    with pytest.raises(ValueError, match="are not this explorer's heads"):
+        explorer.link(show.points(np.eye(3)[:, :2], ["1.2", "0.1", "7.7"], groups=list("aba"), title="T"))
 
 
 def test_the_picture_for_readers_without_a_kernel_shows_the_chosen_head():
