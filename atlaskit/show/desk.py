@@ -15,7 +15,7 @@ from atlaskit.show.heads import Source, source_of
 from atlaskit.show.overview import Measures
 
 REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
-WIDE = widgets.Layout(width="100%", max_width="60em")
+WIDE = {"width": "100%", "max_width": "60em"}
 
 
 class Desk(widgets.VBox):
@@ -42,7 +42,7 @@ class Desk(widgets.VBox):
         self.text = widgets.Textarea(value=text, description="Text", rows=3, layout=WIDE)
         self.go = widgets.Button(description="Read", button_style="primary")
         self.stop = widgets.Button(description="Stop", disabled=True)
-        self.bar = widgets.IntProgress(value=0, max=1, layout=widgets.Layout(width="12em"))
+        self.bar = widgets.IntProgress(value=0, max=1, layout={"width": "12em"})
         self.said = widgets.HTML()
         self.go.on_click(lambda _button: self.begin())
         self.stop.on_click(lambda _button: self._halt.set())

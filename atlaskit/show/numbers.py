@@ -26,8 +26,7 @@ def columns_of(fig: LayoutDOM) -> dict[str, list[Any]]:
         return _cells(data)
     if "image" in data:  # of a mosaic, the cells as they are drawn: weights on their own scale
         image = np.asarray(data["image"][0])
-        at = np.argwhere(image > 0)
-        weights = levels.restore(image[tuple(at.T)], top=levels.COARSE)
+        at, weights = np.argwhere(image > 0), levels.restore(image, top=levels.COARSE)[image > 0]
         return {"row": at[:, 0].tolist(), "column": at[:, 1].tolist(), "weight": weights.tolist()}
     return {_named(name, source.tags): list(values) for name, values in data.items() if name not in INK}
 
@@ -59,7 +58,7 @@ def _cells(data: dict[str, Any]) -> dict[str, list[Any]]:
         "key": key,
         "query_token": [data["query"][0][i] for i in query],
         "key_token": [data["key"][0][i] for i in key],
-        "weight": levels.restore(image[tuple(at.T)], top=levels.FINE).tolist(),
+        "weight": levels.restore(image, top=levels.FINE)[image > 0].tolist(),
         "ignorant": np.asarray(data["ignorant"][0])[at[:, 0]].astype(float).tolist(),
     }
 
