@@ -48,5 +48,5 @@ def test_the_table_under_a_figure_is_text_and_says_what_it_leaves_out():
 def test_a_mosaic_gives_weights_not_levels():
     pattern = np.full((1, 2, 2), 0.5, np.float32)
     columns = columns_of(show.mosaic([pattern], np.ones((2, 2), bool), title="T"))
-    np.testing.assert_allclose(columns["weight"], 0.5, atol=2e-3)
+    np.testing.assert_allclose(columns["weight"], 0.5, atol=3e-3)  # half a step of the root
     assert len(columns["weight"]) == 4
