@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """Where ipywidgets meet figures: a figure bound to controls, and sentences whose words are exchanged."""
-=======
-"""Where ipywidgets meet Bokeh figures; the only file that does."""
->>>>>>> 45b96cb (The explorer as an app, linked to maps of heads by name, its picture kept for readers without a kernel; numbers under every figure; Colab, badges, notes for teachers)
 
 from __future__ import annotations
 

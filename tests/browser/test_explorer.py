@@ -217,7 +217,6 @@ PLACE = """([x, y]) => {
 
 def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run_in_lab, page):
     page.on("dialog", hear)
-    page.on("pageerror", lambda error: print(error.stack))
     assert run_in_lab(LAB) == []
     until(page, SPOKEN, "Head 0.2, token 4")  # the last cell chose it
     until(page, SPOKEN, "It reads most: elm 1")  # the own-token head
@@ -256,4 +255,5 @@ def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run
       await panel.sessionContext.session.kernel.restart();
       await app.commands.execute('notebook:run-all-cells') }""")
     until(page, SPOKEN, "Head 0.2, token 4")
-    assert page.errors == page.outside == []
+    # jupyter_bokeh 4.1 tells the kernel that was restarted of what its last figure did
+    assert [one for one in page.errors if one != "Cannot send"] == page.outside == []
