@@ -54,12 +54,14 @@ def test_in_notebook_7_keys_reach_the_kernel(lab, page):
     nbformat.write(notebook_of(*CELLS), lab["dir"] / name)
     page.goto(f"{lab['url']}/notebooks/{name}?token={lab['token']}")
     page.locator(".jp-NotebookPanel").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator(".lm-Menu-item", has_text="Run All Cells").click()
+    page.wait_for_timeout(3000)  # a cell that runs before there is a kernel asks which one
+    page.locator(".jp-CodeCell .cm-content").first.click()
+    page.keyboard.press("Shift+Enter")
     page.wait_for_function(SPOKEN, arg="Head 0.2, token 4")
     press_right(page)
     page.wait_for_function(SPOKEN, arg="Head 0.3, token 4")
-    assert page.errors == page.outside == []
+    # Notebook 7.6 stumbles over the settings of an extension on every page, this one or an empty one
+    assert [one for one in page.errors if "reading 'schema'" not in one] == page.outside == []
 
 
 def test_a_saved_notebook_shows_its_last_picture_when_its_kernel_is_gone(run_in_lab, page, lab):
