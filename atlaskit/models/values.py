@@ -30,7 +30,10 @@ def value_weights(model: Model, text: Text) -> Float[Tensor, "layer head d_model
     def cut(_module: nn.Module, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Let the layer read a leaf, so that derivatives end there."""
         everything: dict[Any, Any] = {**dict(enumerate(args)), **given}
-        name = next(n for n, value in everything.items() if isinstance(value, Tensor) and value.shape == shape)
+        read = [name for name, part in everything.items() if isinstance(part, Tensor) and part.shape == shape]
+        if not read:
+            raise TypeError(f"{model.name}: no input of its attention has the residual stream's shape {shape}")
+        name = read[0]  # what comes after it, if anything, are positions
         leaves.append(everything[name].detach().requires_grad_())
         everything[name] = leaves[-1]
         return tuple(everything[i] for i in range(len(args))), {n: everything[n] for n in given}
