@@ -1,13 +1,12 @@
 """The old ratio, and the head that shows what is wrong with it."""
 
-import importlib
 import warnings
 
 import pytest
 import torch
 
 from atlaskit import measure, models
-from atlaskit.compat import attention_atlas_bias, flaws
+from atlaskit.compat import flaws
 from atlaskit.compat import attention_atlas_bias as old
 
 pytestmark = pytest.mark.filterwarnings("ignore::atlaskit.compat.flaws.FlawedQuantity")
@@ -52,14 +51,14 @@ def test_no_flagged_token_is_no_ratio():
         old.bar(torch.ones(1, 20, 20) / 20, measure.full(20), torch.zeros(20, dtype=torch.bool))
 
 
-def test_each_flaw_is_told_once_and_names_what_to_use_that_exists():
-    fresh = importlib.reload(attention_atlas_bias)
+def test_each_flaw_is_told_once_and_names_what_to_use_that_exists(monkeypatch):
+    monkeypatch.setattr(flaws, "_TOLD", set())
     support = measure.full(4)
     with warnings.catch_warnings(record=True, action="always") as heard:
         for _ in range(2):
-            fresh.bar(measure.uniform(support), support, at(0, 4))
-            fresh.bsr(measure.uniform(support), support, at(0, 4))
-            fresh.composite(words=5, flagged=1, counts={})
+            old.bar(measure.uniform(support), support, at(0, 4))
+            old.bsr(measure.uniform(support), support, at(0, 4))
+            old.composite(words=5, flagged=1, counts={})
     told = sorted(str(one.message) for one in heard)
     assert told == sorted(f"{name}: {why}. Use {use}." for name, (why, use) in flaws.ATTENTION_ATLAS_BIAS.items())
     for room, name in (("measure", "key_lift"), ("measure", "matched"), ("measure", "mass"), ("models", "pair_scores")):
