@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from atlaskit import measure, models
-from atlaskit.compat import flaws
 from atlaskit.compat import attention_atlas_bias as old
+from atlaskit.compat import flaws
 
 pytestmark = pytest.mark.filterwarnings("ignore::atlaskit.compat.flaws.FlawedQuantity")
 
