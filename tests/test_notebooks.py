@@ -25,7 +25,7 @@ OTHERWISE = {
     "02_fractal_analysis": {"model": "all-minilm-l6-v2", "n_tokens": 64, "n_documents": 3, "draws": 19, "seed": 1}
     | {"nulls": ["column"], "orders": [2.0]},
     "03_head_specialization": {"model": "all-minilm-l6-v2", "relations": ["amod"], "ablation": "none", "seed": 1},
-    "04_bias": {"domains": ["gender", "religion"], "n_families": 8, "seed": 1},
+    "04_bias": {"model": "mini-masked", "domains": ["gender"], "n_families": 10, "seed": 1},
     "06_fractal_attention_training": {"patterns": ["moser", "ternary_lags"], "task": "needle", "n": 24, "layers": 1}
     | {"steps": 10, "seeds": [3, 4], "seed": 1},
     "05_atlas_geometry": {"model": "all-minilm-l6-v2", "max_tokens": 24, "points": 300, "rank": 3, "nulls": 12}

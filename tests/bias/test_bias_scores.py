@@ -89,8 +89,6 @@ def test_pseudo_log_likelihoods_agree_with_minicons(masked, monkeypatch):
 
 
 def test_the_bundled_masked_model_agrees_with_minicons(monkeypatch):
-    if "mini-masked" not in data.BUNDLED:
-        pytest.skip("no masked model is bundled")
     model = models.load("mini-masked")
     forgotten_name(model.tokenizer, monkeypatch)
     twin = scorer.MaskedLMScorer(model.net, "cpu", tokenizer=model.tokenizer)
