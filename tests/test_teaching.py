@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -30,3 +31,11 @@ def test_each_notebook_has_notes_with_aims_times_and_every_solution(path):
     exercises = re.findall(r"^\*\*(\d) · ", written, re.MULTILINE)
     solutions = re.search(r"\*\*Solutions\.\*\*(.*?)\n\n", notes, re.DOTALL)[1]
     assert re.findall(r"(?:^|\s)(\d): ", solutions) == exercises
+
+
+@EACH
+def test_the_gallery_has_a_small_picture_of_each(path):
+    assert f"(notebooks/gallery/{path.stem}.png)" in README
+    picture = ROOT / f"notebooks/gallery/{path.stem}.png"
+    assert picture.stat().st_size < 80_000
+    assert max(Image.open(picture).size) <= 700
