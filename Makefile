@@ -1,7 +1,7 @@
 # make run    executes the notebooks and prints where their report lies; all it needs is Python 3.11 or newer
 # make test   checks everything: style, types, tests, notebooks, a real browser
 # make lab    opens JupyterLab
-# make lint, make benchmark, make models, make lock, make clean: see below
+# make lint, make benchmark, make siege, make models, make lock, make clean: see below
 #
 # Another Python: make run PYTHON=python3.13. Another environment: make run VENV=/some/where.
 # A CPU-only torch: make run PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
@@ -18,14 +18,14 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --progres
 BRIEFLY = | awk '/(Downloading|Processing) .* [MG]B\)/ {print "  " $$2, $$3, $$4} /^Installing/ {print "  unpacking"} {fflush()}'
 OUT ?= runs
 
-.PHONY: run test lab lint benchmark sweep models lock clean chromium
+.PHONY: run test lab lint benchmark sweep siege models lock clean chromium
 
 run: $(VENV)/installed-models
 	$(BIN)/atlaskit run --out $(OUT)
 
 # One BLAS thread for each of the two workers; a kernel or a browser stays on the worker that started it.
 test: lint chromium
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not sweep"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not sweep and not siege"
 
 lab: $(VENV)/installed-models
 	$(BIN)/jupyter lab notebooks
@@ -43,6 +43,10 @@ benchmark: $(VENV)/installed-dev
 sweep: $(VENV)/installed-dev
 	$(BIN)/pytest -m sweep
 	$(BIN)/python tests/shared/support.py
+
+# A hundred runs under random kills, and a cluster of three hosts in network namespaces (as root); minutes.
+siege: $(VENV)/installed-dev
+	$(BIN)/pytest -m siege
 
 # Trains the bundled models again from their recipe.
 models: $(VENV)/installed-dev

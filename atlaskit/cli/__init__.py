@@ -6,10 +6,13 @@ import click
 
 from .analyze import analyze
 from .app import app
+from .batch import batch, report
 from .compare import compare
 from .explore import explore
 from .info import info
+from .plan import plan
 from .run import run
+from .survey import survey
 from .train import train
 
 
@@ -20,6 +23,10 @@ def main() -> None:
 
 
 main.add_command(run)
+main.add_command(batch)
+main.add_command(report)
+main.add_command(survey)
+main.add_command(plan)
 main.add_command(analyze)
 main.add_command(compare)
 main.add_command(explore)

@@ -24,6 +24,7 @@ from .labels import listed as listed
 from .labels import marked as marked
 from .load import available as available
 from .load import load as load
+from .load import locate as locate
 from .loss import losses as losses
 from .loss import predictive_entropy as predictive_entropy
 from .mediation import Mediation as Mediation

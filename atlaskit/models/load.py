@@ -27,7 +27,7 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto",
     ValueError where weights are missing or not finite, TypeError where there is no attention to observe.
     """
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    net, tokenizer = _read(_locate(str(name)), str(name), revision, dtype)
+    net, tokenizer = _read(locate(str(name)), str(name), revision, dtype)
     nn.Module.to(net, chosen)  # the annotated type of PreTrainedModel.to names no device
     return wrap(net.eval(), tokenizer, name=str(name))
 
@@ -38,8 +38,8 @@ def available() -> dict[str, str]:
     return {**data.BUNDLED, **packaged}
 
 
-def _locate(name: str) -> Path | None:
-    """The folder that holds the model, or None for a hub id."""
+def locate(name: str) -> Path | None:
+    """The folder that holds the model, or None for what can only be a hub id; OSError for a folder that is none."""
     if name in data.BUNDLED:
         data.verify(name)
         return data.path(name)

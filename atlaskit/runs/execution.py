@@ -18,7 +18,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from .export import to_html
-from .findings import FILE, FOLDER, Run
+from .findings import ARRAYS, FILE, FOLDER, Run
 from .jsonfile import Json, encode, write_whole
 from .outcome import Failure, Outcome
 from .parameters import check_parameters
@@ -57,7 +57,7 @@ def execute(
     folder = Path(out).resolve() / source.stem
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / source.name
-    for stale in (kept, kept.with_suffix(".html"), folder / LOG, folder / FILE, folder / Outcome.FILE):
+    for stale in (kept, kept.with_suffix(".html"), folder / LOG, folder / FILE, folder / ARRAYS, folder / Outcome.FILE):
         stale.unlink(missing_ok=True)
 
     outcome = Outcome(source.stem, values, started=datetime.now(UTC).isoformat(timespec="seconds"))

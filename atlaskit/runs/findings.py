@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Shaped
+from torch import Tensor
+
 from atlaskit.records import Estimate
 
-from .jsonfile import Json, decode, encode, read_json, write_json
+from .jsonfile import Json, decode, encode, read_json, write_json, write_whole
 
 FOLDER = "ATLASKIT_RUN_FOLDER"
 """The environment variable by which `execute` tells a notebook's kernel where the run belongs."""
 
 FILE = "run.json"
+
+ARRAYS = "arrays.npz"
 
 
 def versions() -> dict[str, str]:
@@ -41,6 +49,7 @@ class Run:
     findings: dict[str, Estimate | Json] = field(default_factory=dict)
     model_hash: str | None = None
     versions: dict[str, str] = field(default_factory=versions)
+    arrays: dict[str, tuple[tuple[str, ...], Shaped[np.ndarray, "*axes"]]] = field(default_factory=dict)
 
     @property
     def seed(self) -> int | None:
@@ -62,6 +71,18 @@ class Run:
         encode(finding, f"finding {name!r}")  # refuse here, at the line that caused it, not at the end
         self.findings[name] = finding
 
+    def keep(self, name: str, values: Shaped[Tensor, "*axes"], axes: str) -> None:
+        """Keep an array beside the findings, axes named, as in ``run.keep("bits", survey["bits"], "doc layer head")``.
+
+        `save` writes arrays.npz, of which a batch makes Parquet files, so that arrays of many runs are read at once.
+        """
+        names = tuple(axes.split())
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise ValueError(f"{name!r} cannot name a file; use letters, digits, and _ . - within")
+        if len(names) != values.ndim or len(set(names)) < len(names):
+            raise ValueError(f"array {name} is {tuple(values.shape)}, and {axes!r} names {len(set(names))} axes")
+        self.arrays[name] = (names, values.detach().cpu().numpy())
+
     def conclusions(self, null: str) -> str:
         """A line for each finding; Estimates say on which side of `null` they lie, such as "ignorance"."""
         return "\n".join(f"{name}: {_told(found, null)}" for name, found in self.findings.items())
@@ -78,6 +99,11 @@ class Run:
             "seed": self.seed,
             "versions": self.versions,
         }
+        if self.arrays:
+            held = io.BytesIO()
+            np.savez(held, allow_pickle=False, **{name: values for name, (_, values) in self.arrays.items()})
+            write_whole(target / ARRAYS, held.getvalue())
+            content["axes"] = {name: list(axes) for name, (axes, _) in self.arrays.items()}
         write_json(target / FILE, content)
         return target / FILE
 
@@ -85,12 +111,17 @@ class Run:
     def load(cls, folder: Path | str) -> Run:
         """Read back what `save` wrote, to the last bit."""
         content = read_json(Path(folder) / FILE)
+        arrays = {}
+        if axes := content.get("axes"):
+            with np.load(Path(folder) / ARRAYS, allow_pickle=False) as held:
+                arrays = {name: (tuple(own), held[name]) for name, own in axes.items()}
         return cls(
             content["notebook"],
             decode(content["parameters"]),
             findings={name: decode(found) for name, found in content["findings"].items()},
             model_hash=content["model_hash"],
             versions=content["versions"],
+            arrays=arrays,
         )
 
 

@@ -58,7 +58,7 @@ def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
 def check_parameters(notebook: Path | str, given: Mapping[str, Json]) -> dict[str, Json]:
     """Every parameter of the notebook with its value, or one error that lists all that is wrong with `given`."""
     declared = declared_parameters(notebook)
-    problems = [problem for name, value in given.items() if (problem := _problem(declared, name, value))]
+    problems = [problem for name, value in given.items() if (problem := problem_with(declared, name, value))]
     if problems:
         raise ValueError(
             f"{Path(notebook).name} cannot run with these parameters:\n"
@@ -100,7 +100,8 @@ def _declaration(line: ast.stmt, notebook: str) -> Parameter:
     return parameter
 
 
-def _problem(declared: Mapping[str, Parameter], name: str, value: object) -> str | None:
+def problem_with(declared: Mapping[str, Parameter], name: str, value: object) -> str | None:
+    """Why a value cannot be given to a parameter, or None where it can."""
     if name not in declared:
         near = difflib.get_close_matches(name, declared, n=1)
         return f"{name} is unknown" + (f"; did you mean {near[0]}?" if near else "")

@@ -10,6 +10,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atlaskit.records import Estimate
 
+from .across import Effect, across
+from .aggregate import BATCH, Place, aggregate_rows, places, varied
 from .findings import FILE, Run
 from .jsonfile import Json, write_whole
 from .outcome import Failure, Outcome
@@ -34,15 +36,25 @@ class Entry:
 
 
 def report(out: Path | str) -> Path:
-    """Write ``out/index.html`` over every notebook executed into `out`, and return its path.
+    """Write ``out/index.html`` over every notebook executed into `out`, or over the batch there, and return its path.
 
     The page is one file: it needs no network, no script, and follows the reader's light or dark setting.
     """
     folder = Path(out)
+    if (folder / BATCH).exists():
+        write_whole(folder / "index.html", _batch_page(folder))
+        return folder / "index.html"
     entries = [_entry(found.parent) for found in sorted(folder.glob("*/*.ipynb")) if found.stem == found.parent.name]
     if not entries:
         raise FileNotFoundError(f"{folder} holds no executed notebook; run some first: atlaskit run --out {folder}")
     entries.sort(key=lambda entry: (entry.outcome.failure is None, entry.outcome.notebook))
+    versions = next((e.run.versions for e in entries if e.run), {})
+    write_whole(folder / "index.html", page("report.html.j2", entries=entries, versions=versions))
+    return folder / "index.html"
+
+
+def page(template: str, **content: object) -> str:
+    """One of our templates, filled in; whatever is put in is escaped."""
     environment = Environment(
         loader=PackageLoader("atlaskit.runs", "."),
         autoescape=True,
@@ -51,11 +63,8 @@ def report(out: Path | str) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "duration": duration, "excerpt": excerpt}
-    page = environment.get_template("report.html.j2").render(
-        entries=entries, picture=picture, verdict=verdict, versions=next((e.run.versions for e in entries if e.run), {})
-    )
-    write_whole(folder / "index.html", page)
-    return folder / "index.html"
+    environment.globals |= {"picture": picture, "verdict": verdict}
+    return environment.get_template(template).render(**content)
 
 
 def number(value: float) -> str:
@@ -86,7 +95,7 @@ def verdict(found: Estimate) -> str:
     return "yes" if found.beats_null else "no"
 
 
-def picture(found: Estimate) -> dict[str, float] | None:
+def picture(found: Estimate | Effect) -> dict[str, float] | None:
     """Where value and intervals lie on a line `WIDTH` wide; None where one of them is not finite."""
     places = {name: getattr(found, name) for name in ("value", "low", "high", "null_low", "null_high")}
     if not all(math.isfinite(place) for place in places.values()):
@@ -103,3 +112,26 @@ def _entry(folder: Path) -> Entry:
         outcome = Outcome.read(folder)
     run = Run.load(folder) if outcome.failure is None and (folder / FILE).exists() else None
     return Entry(outcome, run, f"{folder.name}/{page.name}" if page.exists() else None)
+
+
+def _batch_page(folder: Path) -> str:
+    """Failures, then effects across seeds, notebook by notebook, then every run."""
+    runs, differ = places(folder), varied(folder)
+    effects = across(aggregate_rows(runs), differ)
+    tables = []
+    for notebook in dict.fromkeys(one.notebook for one in effects):
+        own = [one for one in effects if one.notebook == notebook]
+        tables.append((notebook, [name for name in own[0].setting if own[0].setting[name] is not None], own))
+
+    def page_of(place: Place) -> str | None:
+        found = place.folder / "index.html" if place.state == "done" else place.page
+        return found.relative_to(folder).as_posix() if found.exists() else None
+
+    return page(
+        "batch.html.j2",
+        places=runs,
+        varied=differ,
+        tables=tables,
+        page_of=page_of,
+        notebook=(folder / "aggregate" / "aggregate.html").exists(),
+    )

@@ -6,9 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+
+from jaxtyping import Shaped
+from torch import Tensor
 
 from .jsonfile import Json, dumps, encode, write_whole
 from .result import Result, describe
@@ -70,22 +73,55 @@ def _json(result: Result, path: Path) -> None:
 
 
 def _csv(result: Result, path: Path) -> None:
-    found = [_plain(row) for row in rows(result)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, found[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(found)
-    write_whole(path, text.getvalue())
+    write_whole(path, csv_text(rows(result)))
 
 
 def _parquet(result: Result, path: Path) -> None:
+    about = {"atlaskit": json.dumps(_provenance(result), sort_keys=True)}
+    write_whole(path, parquet_bytes([_plain(row) for row in rows(result)], about=about))
+
+
+def csv_text(found: Sequence[Row]) -> str:
+    """Rows as csv, undefined numbers empty."""
+    text = io.StringIO()
+    columns = dict.fromkeys(name for row in found for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(_plain, found))
+    return text.getvalue()
+
+
+def parquet_bytes(
+    found: Sequence[Row], types: Mapping[str, str] | None = None, *, about: Mapping[str, str] | None = None
+) -> bytes:
+    """Rows as Parquet. The types of columns are those of what stands in them, but for those that are named."""
     import pyarrow
     import pyarrow.parquet
 
-    table = pyarrow.Table.from_pylist([_plain(row) for row in rows(result)])
-    table = table.replace_schema_metadata({"atlaskit": json.dumps(_provenance(result), sort_keys=True)})
+    names = dict.fromkeys(name for row in found for name in row)
+    columns = {name: pyarrow.array([row.get(name) for row in found], (types or {}).get(name)) for name in names}
+    table = pyarrow.table(columns).replace_schema_metadata(dict(about or {}))
     held = io.BytesIO()
     pyarrow.parquet.write_table(table, held)
+    return held.getvalue()
+
+
+def write_rows(path: Path, found: Sequence[Row], types: Mapping[str, str] | None = None) -> None:
+    """Rows as a Parquet file."""
+    write_whole(path, parquet_bytes(found, types))
+
+
+def write_columns(path: Path, columns: Mapping[str, Shaped[Tensor, doc * axes]]) -> None:
+    """Columns as a Parquet file; one with a second axis holds a list of fixed length in each row."""
+    import pyarrow
+    import pyarrow.parquet
+
+    arrays = {}
+    for name, values in columns.items():
+        flat = pyarrow.array(values.flatten().numpy())
+        arrays[name] = flat if values.ndim == 1 else pyarrow.FixedSizeListArray.from_arrays(flat, values[0].numel())
+    held = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table(arrays), held)
     write_whole(path, held.getvalue())
 
 

@@ -46,8 +46,10 @@ def interval_columns(estimates: Mapping[str, Estimate]) -> dict[str, list[Any]]:
     }
 
 
-def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "") -> figure:
+def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "", over: str = "documents") -> figure:
     """Values with their intervals over documents, each on the grey band that its null gives.
+
+    `over` says what the intervals are over, and `n` counts, where it is something else.
 
     A filled diamond beats its null, an open circle does not: shape says it as well as colour.
     """
@@ -75,7 +77,7 @@ def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "
         "<b>@name</b>",
         "value @value{custom}, interval @low{custom} … @high{custom}",
         "null @null_low{custom} … @null_high{custom}",
-        "@verdict; documents: @n; p: @p{custom}",
+        f"@verdict; {over}: @n; p: @p{{custom}}",
     )
     fields = ("value", "low", "high", "null_low", "null_high", "p")
     fig.add_tools(
@@ -89,7 +91,7 @@ def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "
         {
             "value beats its null": ("diamond", line),
             "value does not": ("circle", theme.BLANK),
-            "interval over documents": ("dash", line),
+            f"interval over {over}": ("dash", line),
             "what the null gives": ("square", theme.NEUTRAL),
         },
     )

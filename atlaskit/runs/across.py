@@ -1,0 +1,98 @@
+"""Effects across seeds: the same setting, run again with another seed, says how far its number can be trusted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, stdev
+
+from scipy.stats import t
+
+from atlaskit.records import Estimate
+
+from .jsonfile import Json
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A finding in one setting. The interval is Student's over seeds; with one seed it is that run's, over documents.
+
+    `effect` is the value less the middle of its null interval, seed by seed; `g` is its mean in standard deviations
+    over seeds, corrected for few of them (Hedges 1981), and nan below three seeds or where they change nothing.
+    """
+
+    notebook: str
+    finding: str
+    setting: Mapping[str, Json]
+    value: float
+    low: float
+    high: float
+    null_low: float
+    null_high: float
+    effect: float
+    effect_low: float
+    effect_high: float
+    g: float
+    unit: str
+    seeds: int
+
+    @property
+    def has_null(self) -> bool:
+        """Whether the finding came with what chance gives."""
+        return not math.isnan(self.null_low)
+
+    @property
+    def estimate(self) -> Estimate:
+        """The same as an Estimate, for figures; n counts seeds."""
+        bounds = (self.value, self.low, self.high, self.null_low, self.null_high)
+        return Estimate(*bounds, self.unit, self.seeds)
+
+    def row(self) -> dict[str, Json]:
+        """One row of a table."""
+        setting = {f"parameter.{name}": value for name, value in self.setting.items()}
+        rest = {name: value for name, value in asdict(self).items() if name != "setting"}
+        return {"notebook": rest.pop("notebook")} | setting | rest
+
+
+def across(rows: Sequence[Mapping[str, Json]], varied: Sequence[str], *, over: str = "seed") -> list[Effect]:
+    """One Effect for each finding and each setting of the varied parameters but `over`, in the order of the rows."""
+    names = [name for name in varied if name != over]
+    groups: dict[tuple[Json, ...], list[Mapping[str, Json]]] = {}
+    for row in rows:
+        if row.get("text") is None:
+            setting = tuple(row.get(f"parameter.{name}") for name in names)
+            groups.setdefault((row["notebook"], row["finding"], *setting), []).append(row)
+    return [_effect(same, dict(zip(names, setting, strict=True))) for (_, _, *setting), same in groups.items()]
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean with Student's interval; nan bounds below two values, or where one is not finite."""
+    mean = fmean(values)
+    if len(values) < 2 or not math.isfinite(mean):
+        return mean, math.nan, math.nan
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
+
+
+def _effect(same: Sequence[Mapping[str, Json]], setting: Mapping[str, Json]) -> Effect:
+    first = same[0]
+    value, low, high = interval([row["value"] for row in same])
+    if len(same) == 1:
+        low, high = first["low"], first["high"]
+    null_low, null_high = (fmean(row[bound] for row in same) for bound in ("null_low", "null_high"))
+    apart = [row["value"] - (row["null_low"] + row["null_high"]) / 2 for row in same]
+    effect, effect_low, effect_high = interval(apart)
+    return Effect(
+        first["notebook"], first["finding"], setting, value, low, high, null_low, null_high, effect, effect_low,
+        effect_high, _standardised(apart), first["unit"] or "", len(same),
+    )  # fmt: skip
+
+
+def _standardised(apart: Sequence[float]) -> float:
+    spread = stdev(apart) if len(apart) > 2 and all(map(math.isfinite, apart)) else 0.0  # of two, J is 0
+    if spread == 0:
+        return math.nan
+    return (1 - 3 / (4 * (len(apart) - 1) - 1)) * fmean(apart) / spread

@@ -1,0 +1,113 @@
+"""Twin: a cluster gives the bytes that one machine gives, also when a worker is killed; so does a queue of jobs."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from atlaskit import runs
+
+SHARED = Path(__file__).parents[1] / "shared"
+PATIENCE = 240
+
+# what Dask and submitit warn of, such as a slow disk, is no fault of ours
+pytestmark = [pytest.mark.xdist_group("cluster"), pytest.mark.filterwarnings("ignore")]
+
+
+def tasks(out, diary, n=6, seconds=1.0):
+    return [
+        runs.Task(f"t{i}", "chores:slow", {"diary": str(diary), "name": f"t{i}", "seconds": seconds}, {"i": i}, out=out)
+        for i in range(n)
+    ]
+
+
+def bytes_of(out):
+    """Every published byte: path -> content."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def path():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(SHARED), os.environ.get("PYTHONPATH", "")]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def local(path, tmp_path_factory):
+    """The bytes of a run on this machine alone."""
+    folder = tmp_path_factory.mktemp("local")
+    with runs.Local(1) as executor:
+        ended = runs.drive(tasks(folder, folder / "diary.txt", seconds=0.0), executor, progress=False)
+    assert all(one.state == "done" for one in ended.values())
+    return bytes_of(folder / "done")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A scheduler and three workers, each started by itself: its address, and the workers."""
+    address = tmp_path / "address.json"
+    host = ["--host", "127.0.0.1", "--no-dashboard"]
+    scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--scheduler-file", str(address), *host]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(address), *host]
+    worker += ["--nthreads", "1", "--no-nanny", "--local-directory", str(tmp_path / "space")]
+    log = (tmp_path / "cluster.log").open("w")
+    started = [subprocess.Popen([*scheduler, "--port", "0"], stdout=log, stderr=log, cwd=tmp_path)]
+    deadline = time.monotonic() + PATIENCE
+    while not address.exists():
+        assert time.monotonic() < deadline, (tmp_path / "cluster.log").read_text()
+        time.sleep(0.1)
+    started += [subprocess.Popen(worker, stdout=log, stderr=log, cwd=tmp_path) for _ in range(3)]
+    yield json.loads(address.read_text())["address"], started[1:]
+    for process in started[::-1]:
+        process.terminate()
+    for process in started:
+        process.wait(PATIENCE)
+    log.close()
+
+
+def test_a_cluster_over_tcp_that_loses_a_worker_gives_the_same_bytes(cluster, local, tmp_path):
+    address, workers = cluster
+    diary = tmp_path / "diary.txt"
+    killed = []
+
+    def heard(ended):
+        if not killed:  # one is done, so others are at work
+            lines = [line.split() for line in diary.read_text().splitlines()]
+            at_work = {pid for _, what, pid in lines if what == "began"} - {
+                pid for _, what, pid in lines if what == "ended"
+            }
+            kin = {one: {str(child.pid) for child in psutil.Process(one.pid).children(True)} for one in workers}
+            victim = ([one for one in workers if at_work & kin[one]] or workers)[0]
+            victim.send_signal(signal.SIGKILL)
+            killed.append(victim)
+
+    with runs.Dask(address) as executor:
+        assert address.startswith("tcp://127.0.0.1:")
+        ended = runs.drive(tasks(tmp_path / "out", diary), executor, progress=False, heard=heard)
+    assert len(killed) == 1
+    assert {one.state for one in ended.values()} == {"done"}
+    assert bytes_of(tmp_path / "out/done") == local
+
+
+@pytest.mark.parametrize("kind", ["local", "debug"])
+def test_the_queue_of_submitit_gives_the_same_bytes(kind, local, tmp_path):
+    executor = runs.Slurm(tmp_path / "out", runs.Limits(), cluster=kind)
+    ended = runs.drive(tasks(tmp_path / "out", tmp_path / "diary.txt", n=2, seconds=0.0), executor, progress=False)
+    assert {one.state for one in ended.values()} == {"done"}, ended
+    assert bytes_of(tmp_path / "out/done") == {name: content for name, content in local.items() if name < "t2"}
+
+
+def test_without_its_package_an_executor_says_what_to_install(monkeypatch, tmp_path):
+    for name in ("distributed", "submitit"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=r"pip install 'atlaskit\[dask\]'"):
+        runs.Dask()
+    with pytest.raises(ImportError, match=r"pip install 'atlaskit\[slurm\]'"):
+        runs.Slurm(tmp_path, runs.Limits())

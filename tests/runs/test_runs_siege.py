@@ -1,0 +1,151 @@
+"""Siege: a hundred runs whose processes are killed at random, and a cluster whose hosts share a disk and no memory."""
+
+import json
+import os
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet
+import pytest
+
+from atlaskit import runs
+
+pytestmark = [pytest.mark.siege, pytest.mark.timeout(3600)]
+
+SHARED = Path(__file__).parents[1] / "shared"
+
+N = 100
+
+DECLARED = "seed: int = 0"
+
+SQUARE = """import json, os, pathlib
+content = {"notebook": "square", "parameters": {"seed": seed}, "findings": {"square": seed * seed}}
+path = pathlib.Path(os.environ["ATLASKIT_RUN_FOLDER"]) / "run.json"
+path.write_text(json.dumps(content | {"model_hash": None, "versions": {}}))"""
+
+DRIVER = """import sys
+from atlaskit import runs
+with runs.Local(2) as executor:
+    grid = {"seed": range(int(sys.argv[3]))}
+    done = runs.batch(sys.argv[1], grid, out=sys.argv[2], executor=executor, progress=False)
+sys.exit(done.count("failed") + done.count("stopped") > 0)
+"""
+
+
+def test_a_hundred_runs_under_random_kills_are_done_once_each(write, tmp_path):
+    notebook = write(tmp_path / "square.ipynb", SQUARE, declared=DECLARED)
+    out, dice = tmp_path / "out", random.Random(0)
+    command = [sys.executable, "-c", DRIVER, str(notebook), str(out), str(N)]
+    finished, killed, started = {}, {"driver": 0, "below": 0}, 0
+    code = None
+    while code != 0:
+        started += 1
+        assert started < N
+        driver = subprocess.Popen(command)
+        time.sleep(5)
+        while (code := driver.poll()) is None:
+            time.sleep(dice.uniform(0.5, 5))
+            for manifest in out.glob("done/*/manifest.json"):
+                assert finished.setdefault(manifest, manifest.stat().st_ino) == manifest.stat().st_ino, "done twice"
+            below = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+            if dice.random() < 0.05:
+                driver.kill()
+                killed["driver"] += 1
+            elif below:
+                dice.choice(below).kill()
+                killed["below"] += 1
+    print(f"{started} drivers, {killed} killed")
+    rows = pyarrow.parquet.read_table(out / "aggregate.parquet").to_pylist()
+    assert [(row["parameter.seed"], row["value"]) for row in rows] == [(seed, seed * seed) for seed in range(N)]
+    assert killed["driver"]
+    assert killed["below"] > N / 10
+
+
+CLUSTER = """import pickle, sys
+from atlaskit import runs
+with runs.Dask(sys.argv[1]) as executor:
+    ended = runs.drive(pickle.load(sys.stdin.buffer), executor, progress=False)
+sys.exit(any(one.state != "done" for one in ended.values()))
+"""
+
+
+@pytest.fixture
+def hosts():
+    """Three network namespaces on one bridge: prefixes for commands, and addresses."""
+    ip = shutil.which("ip")
+    names = [f"atlas{os.getpid()}-{i}" for i in range(4)]
+    if ip is None or os.geteuid() or subprocess.run([ip, "netns", "add", names[0]], capture_output=True).returncode:
+        pytest.skip("only root, with iproute2, can make network namespaces")
+
+    def run(*command):
+        subprocess.run([ip, *command], check=True)
+
+    inside = ["netns", "exec"]
+    try:
+        run("-n", names[0], "link", "add", "bridge", "type", "bridge")
+        run("-n", names[0], "link", "set", "bridge", "up")
+        for i, name in enumerate(names[1:], start=1):
+            run("netns", "add", name)
+            run("-n", name, "link", "add", "eth", "type", "veth", "peer", "name", f"port{i}", "netns", names[0])
+            run("-n", names[0], "link", "set", f"port{i}", "master", "bridge", "up")
+            run("-n", name, "addr", "add", f"10.77.0.{i}/24", "dev", "eth")
+            run("-n", name, "link", "set", "eth", "up")
+            run("-n", name, "link", "set", "lo", "up")
+        yield [([ip, *inside, name], f"10.77.0.{i}") for i, name in enumerate(names[1:], start=1)]
+    finally:
+        for name in names:
+            subprocess.run([ip, "netns", "del", name], capture_output=True, check=False)
+
+
+def test_three_hosts_give_the_bytes_of_one(hosts, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SHARED), os.environ.get("PYTHONPATH", "")]))
+
+    def tasks(name):
+        diary = str(tmp_path / f"{name}.txt")
+        return [
+            runs.Task(f"t{i}", "chores:write", {"diary": diary, "name": f"t{i}"}, {"i": i}, out=tmp_path / name)
+            for i in range(6)
+        ]
+
+    with runs.Local(1) as executor:
+        runs.drive(tasks("alone"), executor, progress=False)
+    address = tmp_path / "address.json"
+    common = ["--scheduler-file", str(address), "--no-dashboard"]
+    (first, at), *_ = hosts
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    started = [subprocess.Popen([*first, *module, *common, "--host", at, "--port", "0"], cwd=tmp_path)]
+    try:
+        while not address.exists():
+            time.sleep(0.1)
+        for prefix, own in hosts:
+            worker = [
+                *prefix,
+                sys.executable,
+                "-m",
+                "distributed.cli.dask_worker",
+                *common,
+                "--host",
+                own,
+                "--no-nanny",
+            ]
+            started.append(subprocess.Popen([*worker, "--nthreads", "1"], cwd=tmp_path))
+        scheduler = json.loads(address.read_text())["address"]
+        assert scheduler.startswith("tcp://10.77.0.1:")
+        driver = [*first, sys.executable, "-c", CLUSTER, scheduler]
+        subprocess.run(driver, input=pickle.dumps(tasks("three")), check=True, cwd=tmp_path)
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
+    found = [
+        {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name / "done").rglob("*.*")}
+        for name in ("alone", "three")
+    ]
+    assert found[0] == found[1]
+    assert len(found[0]) == 18

@@ -1,0 +1,72 @@
+"""Small works that behave well, badly, or very badly: what a nursery is asked to do in the tests of batches.
+
+Each notes in a diary outside its folder that it began, and that it ended; a test reads there what was done twice.
+"""
+
+import os
+import time
+from pathlib import Path
+
+
+def _note(diary, what):
+    with Path(diary).open("a") as file:
+        file.write(f"{what}\n")
+
+
+def write(folder, *, diary, name):
+    """The well-behaved one: its bytes follow from its name."""
+    _note(diary, f"{name} began {os.getpid()}")
+    (folder / "deep").mkdir()
+    (folder / "deep" / "result.txt").write_text(f"{name} " * 100)
+    _note(diary, f"{name} ended {os.getpid()}")
+
+
+def wait(folder, *, diary, name, until):
+    """Begins, and ends only once the file `until` is there."""
+    _note(diary, f"{name} began {os.getpid()}")
+    while not Path(until).exists():
+        time.sleep(0.02)
+    (folder / "result.txt").write_text(name)
+    _note(diary, f"{name} ended {os.getpid()}")
+
+
+def slow(folder, *, diary, name, seconds):
+    _note(diary, f"{name} began {os.getpid()}")
+    time.sleep(seconds)
+    (folder / "result.txt").write_text(name)
+    _note(diary, f"{name} ended {os.getpid()}")
+
+
+def die(folder, *, diary, name):
+    _note(diary, f"{name} began {os.getpid()}")
+    os.kill(os.getpid(), 9)
+
+
+def fail(folder, *, diary, name):
+    _note(diary, f"{name} began {os.getpid()}")
+    (folder / "half.txt").write_text("half")
+    print("what it said before")
+    raise ValueError(f"{name} cannot be done")
+
+
+def hoard(folder, *, diary, name):
+    """Takes memory as fast as it can, and a child process takes as much."""
+    _note(diary, f"{name} began {os.getpid()}")
+    os.fork()
+    held = []
+    while True:
+        held.append(b"x" * 10_000_000)
+        time.sleep(0.005)
+
+
+def fill(folder, *, diary, name, size):
+    _note(diary, f"{name} began {os.getpid()}")
+    (folder / "result.bin").write_bytes(b"x" * size)
+    _note(diary, f"{name} ended {os.getpid()}")
+
+
+def look(folder, *, diary, name):
+    """What the process finds around it."""
+    names = [line for line in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")]
+    found = {one: os.environ.get(one) for one in names} | {"cwd": str(Path.cwd()), "pid": os.getpid()}
+    (folder / "result.txt").write_text(repr(found))
