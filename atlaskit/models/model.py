@@ -60,7 +60,7 @@ class Model:
 
     def _pad(self, texts: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
         # the config's own padding id, as some models number positions by it; where there is none, any id is masked
-        pad = self.net.config.get_text_config().pad_token_id
+        pad = getattr(self.net.config.get_text_config(), "pad_token_id", None)  # some configs have no such field
         ids = pad_sequence([text.ids for text in texts], batch_first=True, padding_value=pad or 0)
         lengths = torch.tensor([len(text) for text in texts])
         mask = torch.arange(ids.shape[1]) < lengths[:, None]

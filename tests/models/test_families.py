@@ -111,6 +111,13 @@ def test_a_tokenizer_without_special_tokens_or_a_length_is_enough():
     assert not seen.tokens.special.any()
 
 
+def test_a_config_without_a_field_for_padding_is_enough():
+    net = families.tiny("codegen")
+    assert not hasattr(net.config, "pad_token_id")
+    model = models.wrap(net, name="codegen")
+    assert support.pattern_error(net, model, models.capture(model, IDS)) == 0
+
+
 @pytest.mark.parametrize(("name", "reason"), [
     ("mamba2", "it has no attention, or keeps its pattern to itself"),
     ("reformer/causal", "no module of it hands out the patterns of layers"),

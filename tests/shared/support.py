@@ -6,6 +6,7 @@ with what the network itself reports under eager attention.
 
 import json
 import sys
+import traceback
 import warnings
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -174,10 +175,16 @@ def in_readme(readme: str, table: str) -> str:
 def main() -> None:
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
-    rows = []
+    rows, failed = [], []
     for name in families.registered():
-        rows.append(look(name))
-        print(rows[-1], file=sys.stderr)
+        try:
+            rows.append(look(name))
+            print(rows[-1], file=sys.stderr)
+        except Exception:
+            failed.append(name)
+            traceback.print_exc()
+    if failed:
+        sys.exit(f"{len(failed)} families failed, so no table is written: {', '.join(failed)}")
     short = [asdict(row) | {"pattern_error": None, "result_error": None} for row in rows]
     TABLE.write_text(json.dumps([{k: v for k, v in row.items() if v not in (None, "", 0)} for row in short], indent=1))
     PAGE.write_text(page(rows))
