@@ -12,10 +12,11 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, PreTrainedTokenizerFast
 
 from atlaskit import measure
 from atlaskit.compat import faa, flaws
+from atlaskit.compat.attention_analyzer import AttentionAnalyzer
 
 pytestmark = pytest.mark.filterwarnings("ignore::atlaskit.compat.flaws.FlawedQuantity")
 
@@ -207,6 +208,15 @@ def test_comparing_models_equals_the_original(analyzer, folder, original):
 def test_a_layer_that_is_not_there_is_an_error_not_the_last_layer(analyzer, layer):
     with pytest.raises(IndexError, match=rf"has 2 layers of 4 heads; no {layer}\.0"):
         analyzer.analyze(TEXT, layer_idx=layer)
+
+
+def test_a_model_that_gives_no_attention_is_an_error_not_a_matrix_made_up(folder, tmp_path):
+    config = MambaConfig(vocab_size=32, hidden_size=16, num_hidden_layers=1, state_size=4)
+    MambaForCausalLM(config).save_pretrained(tmp_path)
+    PreTrainedTokenizerFast.from_pretrained(folder).save_pretrained(tmp_path)
+    for analyzer in (faa.FractalAttentionAnalyzer, AttentionAnalyzer):
+        with pytest.raises(TypeError, match="it has no attention"):
+            analyzer(str(tmp_path), device="cpu")
 
 
 def test_exports_hold_true_numbers_in_folders_they_make(analyzer, tmp_path):

@@ -167,6 +167,7 @@ def _summary(result: runs.Result) -> str:
         interval = f"[{low:.3f}, {high:.3f}]" if low == low else "–"
         differ = f"{int(result['differs'][k, heads].sum())} of {len(heads)}" if heads else "–"
         if first == first or second == second:
-            name = f"{one['quantity']:16}{first:9.3f}{second:9.3f}{apart:12.3f}"
+            cells = [f"{value:.3f}" if value == value else "–" for value in (first, second, apart)]
+            name = f"{one['quantity']:16}{cells[0]:>9}{cells[1]:>9}{cells[2]:>12}"
             lines.append(f"{name}  {interval:20}{differ:>18}")
     return "\n".join(lines)

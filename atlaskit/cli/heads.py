@@ -54,7 +54,7 @@ def quantities(orders: Sequence[float], unit: str = "token") -> list[dict[str, s
         for name, of in (("D", "dimension"), ("relative_D", "dimension"), ("level", "bits"))
         for order in orders
     ]
-    rows = {"entropy": "bits", "mean_distance": f"{unit}s"}
+    rows = {"lacunarity": "exponent", "fluctuation": "exponent", "entropy": "bits", "mean_distance": f"{unit}s"}
     masses = dict.fromkeys((f"{place}_{unit}" for place in ("own", "previous", "next", "first")), "share")
     return [*over_boxes, {"quantity": "self_similarity", "unit": "likeness"}] + [
         {"quantity": name, "unit": of} for name, of in (rows | masses).items()
@@ -62,7 +62,7 @@ def quantities(orders: Sequence[float], unit: str = "token") -> list[dict[str, s
 
 
 def n_over_boxes(orders: Sequence[float]) -> int:
-    """How many of `quantities` come from boxes: permuting rows says something about these only."""
+    """How many of `quantities` come from boxes, of which alone permuted rows can be had without their patterns."""
     return 3 * len(orders) + 1
 
 
@@ -163,7 +163,9 @@ def _rows(
     query, key = (torch.arange(size) for size in support.shape)
     lag = query[:, None] - key
     places = (lag == 0, lag == 1, lag == -1, (key == 0).expand_as(lag))
-    found = [measure.entropy(pattern, support), measure.mean_distance(pattern, support)]
-    return torch.stack(
-        [one.nanmean(-1) for one in [*found, *(measure.mass(pattern, support, at) for at in places)]], -1
-    )
+    distance = measure.mean_distance(pattern, support)
+    choosing = distance[:, support.sum(-1) > 1]  # the first query of a causal text has one key
+    found = [measure.entropy(pattern, support), distance]
+    found += [measure.mass(pattern, support, at) for at in places]
+    rough = [measure.lacunarity(pattern).slope, measure.detrended_fluctuation(choosing).slope.to(pattern.dtype)]
+    return torch.stack([*rough, *(one.nanmean(-1) for one in found)], -1)

@@ -12,7 +12,7 @@ from atlaskit.records import Estimate
 from atlaskit.show.strip import Markup
 
 LIMITS = {"dimension": (1.0, 2.0), "share": (0.0, 1.0), "likeness": (0.0, 1.0)}
-"""What a quantity of this unit can be; of others, from 0 to the largest there is."""
+"""What a quantity of this unit can be; of others, from 0 to the largest there is, or as far below."""
 
 
 def analyzed(result: runs.Result) -> str:
@@ -23,13 +23,14 @@ def analyzed(result: runs.Result) -> str:
             continue
         seen.add(one["quantity"])
         value = result["value"][i]
-        largest = float(value.nan_to_num(0).max())
+        largest = float(value.nan_to_num(0).abs().max()) or 1.0
+        possible = (-largest if (value < 0).any() else 0.0, largest)
         grids.append(
             show.head_grid(
                 value,
                 title=one["quantity"].replace("_", " "),
                 unit=one["unit"],
-                limits=LIMITS.get(one["unit"], (0.0, largest or 1.0)),
+                limits=LIMITS.get(one["unit"], possible),
                 null=result["null_value"][i],
                 beats_null=result["differs"][i],
                 caption=f"Mean over texts. Dot: differs from the null “{one['null']}” at false discovery 5 %.",

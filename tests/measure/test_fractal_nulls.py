@@ -11,8 +11,11 @@ from scipy.stats import binomtest, kstest
 from atlaskit.measure.boxes import coarse_grain
 from atlaskit.measure.estimate import estimate, false_discovery, permutation_p
 from atlaskit.measure.fractal import generalized_dimensions, self_similarity
-from atlaskit.measure.nulls import toeplitz
+from atlaskit.measure.interpolation import vertical_scaling
+from atlaskit.measure.nulls import permuted_rows, toeplitz
 from atlaskit.measure.nulls_fractal import column_marginal, surrogates
+from atlaskit.measure.pattern import mean_distance
+from atlaskit.measure.roughness import detrended_fluctuation, lacunarity
 from atlaskit.measure.scaling import level
 from atlaskit.measure.support import causal, full, sliding, uniform
 
@@ -153,6 +156,42 @@ def test_bootstrap_intervals_over_texts_cover_the_true_dimension():
     intervals = [estimate(value, value, unit="bits per octave", seed=k) for k, value in enumerate(values)]
     covered = np.mean([one.low <= truth <= one.high for one in intervals])
     assert 0.90 <= covered <= 0.98
+
+
+def holes(pattern):
+    return lacunarity(pattern).slope
+
+
+def memory(pattern):
+    return detrended_fluctuation(mean_distance(pattern, causal(pattern.shape[1]))[:, 1:]).slope
+
+
+def bend(pattern):
+    """Vertical scaling of the last third of each head's profile over keys, all heads at once."""
+    profile = pattern.mean(1)
+    return vertical_scaling(profile[:, : 3 * ((profile.shape[1] - 1) // 3) + 1], intervals=3)[:, -1]
+
+
+def permuted_p(measure, pattern, *, draws):
+    support = causal(pattern.shape[1])
+    null = torch.stack([measure(permuted_rows(pattern, support, seed=i)) for i in range(draws)])
+    return permutation_p(measure(pattern).double(), null.double())
+
+
+@pytest.mark.parametrize(("measure", "count", "n"), [(holes, 200, 32), (memory, 40, 100), (bend, 200, 32)])
+def test_measures_of_whole_patterns_are_calibrated_too(measure, count, n):
+    p = permuted_p(measure, unstructured(count, n, seed=3), draws=39)
+    assert kstest(p.numpy(), "uniform").pvalue > 0.01
+    assert false_discovery(p).sum() <= 3
+
+
+def test_holes_and_memory_are_found_where_they_were_planted():
+    assert (permuted_p(holes, planted(64, seed=2)[:2], draws=39) == 1 / 40).all()  # band and blocks
+    n = 128
+    reach = (torch.arange(n) // 2 + 20 * torch.sin(torch.arange(n) / 9)).clamp(0).minimum(torch.arange(n)).long()
+    slow = torch.nn.functional.one_hot(torch.arange(n) - reach, n).float()[None]  # looks back ever further, in waves
+    assert (permuted_p(memory, slow, draws=39) == 1 / 40).all()
+    assert memory(slow).item() > 1
 
 
 @pytest.mark.parametrize("support", [causal(40), full(40), sliding(40, 7)])
