@@ -157,5 +157,8 @@ def test_a_forecast_is_arithmetic_on_the_rates():
     assert found.worker_hours == pytest.approx([1000 * (500 + 80) / 3600, 1000 * 1080 / 3600, 1000 * 2080 / 3600])
     assert found.days[1] == pytest.approx(334 * 1080 / 3600 / 24)  # 1000 shards by 3 workers are 334 rounds
     assert found.bytes == 500_000
+    large = plan.forecast(rates, 1_000_000, workers=3, shard=1000)
+    assert large.shards == 10  # of 100,000 tokens each
+    assert large.worker_hours[1] == pytest.approx(10 * (100_000 + 80) / 3600)
     again = plan.forecast(rates, 1_000_000, workers=3, lost=0.1)
     assert again.worker_hours[1] == pytest.approx(found.worker_hours[1] * (1 + 0.1 * 0.3 / 2))  # half a shard of 0.3 h

@@ -15,7 +15,7 @@ from . import asking
 from .survey import HOUR, RATES
 
 ASSUMPTIONS = (
-    "documents are as long as those measured, and take as long; shards hold as many of them",
+    "documents are as long as those measured, and take as long",
     "each shard is a fresh process that loads the model anew, as measured",
     "workers are machines like this one, all as fast as each other, and none waits for the disk or the scheduler",
     "a worker that is lost costs half a shard; nothing that was finished is ever repeated",
@@ -51,11 +51,14 @@ class Forecast:
 @click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--tokens", type=float, multiple=True, default=(1e9, 1e12), show_default=True, help="May be repeated.")
 @click.option("--workers", type=click.IntRange(min=1), multiple=True, default=(1, 16, 256), show_default=True)
+@click.option("--shard", type=click.IntRange(min=1), help="Documents in a shard; as many as in those measured.")
 @click.option("--price", type=click.FloatRange(min=0), help="Of one worker's hour.")
 @click.option(
     "--lost", type=click.FloatRange(min=0), default=0.0, show_default=True, help="Workers lost per worker hour."
 )
-def plan(out: Path, tokens: tuple[float, ...], workers: tuple[int, ...], price: float | None, lost: float) -> None:
+def plan(
+    out: Path, tokens: tuple[float, ...], workers: tuple[int, ...], shard: int | None, price: float | None, lost: float
+) -> None:
     """Forecast big surveys from the shards that `atlaskit survey` has measured into OUT. Nothing is run."""
     with asking.in_words("there is nothing to plan from"):
         rates = measured(out)
@@ -66,14 +69,14 @@ def plan(out: Path, tokens: tuple[float, ...], workers: tuple[int, ...], price: 
         f"{rates.memory / 1e9:.1f} GB of memory per worker"
     )
     for number in tokens:
-        first = forecast(rates, int(number), workers=1, lost=lost)
+        first = forecast(rates, int(number), workers=1, shard=shard, lost=lost)
         money = "" if price is None else f", costing {told([hours * price for hours in first.worker_hours])}"
         click.echo(
             f"\n{number:.0e} tokens: {first.shards:,} shards, {told(first.worker_hours)} worker hours{money}, "
             f"{first.bytes / 1e9:,.1f} GB on disk"
         )
         for several in workers:
-            days = forecast(rates, int(number), workers=several, lost=lost).days
+            days = forecast(rates, int(number), workers=several, shard=shard, lost=lost).days
             click.echo(f"  {several:>6,} workers: {told(days)} days")
     click.echo("\nassumed:")
     for assumption in (*ASSUMPTIONS, f"workers lost: {lost:g} in an hour of one worker"):
@@ -99,9 +102,12 @@ def measured(out: Path) -> Rates:
     )
 
 
-def forecast(rates: Rates, tokens: int, *, workers: int, lost: float = 0.0) -> Forecast:
-    """The rates carried on to so many tokens, under ASSUMPTIONS. `lost` is in workers per worker hour."""
-    in_shard = rates.tokens / rates.shards
+def forecast(rates: Rates, tokens: int, *, workers: int, shard: int | None = None, lost: float = 0.0) -> Forecast:
+    """The rates carried on to so many tokens, under ASSUMPTIONS, with `shard` documents in each shard.
+
+    `lost` is in workers per worker hour.
+    """
+    in_shard = rates.tokens / rates.shards if shard is None else shard * rates.tokens / rates.documents
     shards = math.ceil(tokens / in_shard)
     hours, days = [], []
     for per_token in rates.per_token:
