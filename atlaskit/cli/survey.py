@@ -194,7 +194,7 @@ class _Watch:
     def note(self) -> str:
         """Tokens a second by all workers, and hours of one worker, or money, for a million."""
         if not self._tokens:
-            return "nothing measured yet"
+            return "nothing measured this time"
         hours = self._seconds / HOUR / self._tokens * 1e6
         cost = f"{hours:.3g} worker hours" if self._price is None else f"{hours * self._price:.3g}"
         return f"{self._tokens / (time.monotonic() - self._began):,.0f} tokens/s, {cost} per million tokens"
