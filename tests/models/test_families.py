@@ -158,7 +158,7 @@ def test_a_score_may_capture_too():
 def test_every_family_is_captured_or_lands_in_a_named_group(name):
     committed = {row["name"]: row for row in json.loads(support.TABLE.read_text())}
     found = support.look(name)
-    assert found.pattern_error == 0
+    assert found.pattern_error < 1e-5  # rounding, in a few whose sparse keys are chosen by score
     assert found.result_error < 1e-5
     assert found.group == committed[name]["group"], "run python tests/shared/support.py and read the difference"
 
