@@ -38,4 +38,5 @@ def test_the_gallery_has_a_small_picture_of_each(path):
     assert f"(notebooks/gallery/{path.stem}.png)" in README
     picture = ROOT / f"notebooks/gallery/{path.stem}.png"
     assert picture.stat().st_size < 80_000
-    assert max(Image.open(picture).size) <= 700
+    with Image.open(picture) as opened:
+        assert max(opened.size) <= 700
