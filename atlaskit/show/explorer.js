@@ -309,10 +309,14 @@ function mount(root, atlas, first, changed = () => {}) {
 
   // ---- hands -----------------------------------------------------------------------------------------------------
   const arrows = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0], PageUp: [-10, 0], PageDown: [10, 0]};
-  const on_keys = (element, act) => element.addEventListener("keydown", event => {
-    if (event.ctrlKey || event.altKey || event.metaKey || act(event.key) === false) return;
+  const hands = []; // [element, what a key does there]
+  const on_keys = (element, act) => hands.push([element, act]);
+  const pressed = event => {
+    const there = hands.find(([element]) => event.composedPath().includes(element));
+    if (!there || event.ctrlKey || event.altKey || event.metaKey || there[1](event.key) === false) return;
     event.preventDefault(); event.stopPropagation();
-  });
+  };
+  window.addEventListener("keydown", pressed, true); // before Notebook 7, which takes the arrow keys at the document
   for (const canvas of [small, map]) {
     on_keys(canvas, key => key in arrows ? set({layer: state.layer + arrows[key][0], head: state.head + arrows[key][1]}) : false);
     canvas.addEventListener("click", event => {
@@ -439,6 +443,6 @@ function mount(root, atlas, first, changed = () => {}) {
     picture: kind => kind === "png" ? png_of() : `data:image/svg+xml;base64,${btoa(unescape(encodeURIComponent(svg_of())))}`,
     set: change => set(change, false),
     overview: (tiles, shape, values, chance) => { Object.assign(atlas, {tiles, shape, values, chance}); quilted = null; paint_grids(); },
-    end: () => { resized.disconnect(); themed.disconnect(); dark.removeEventListener("change", later); },
+    end: () => { window.removeEventListener("keydown", pressed, true); resized.disconnect(); themed.disconnect(); dark.removeEventListener("change", later); },
   };
 }
