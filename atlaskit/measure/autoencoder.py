@@ -49,7 +49,9 @@ def reconstruct(
     centred = cloud - mean
     axes = torch.linalg.eigh(centred[:, fit].mT.double() @ centred[:, fit].double()).eigenvectors
     kept = axes.flip(-1)[..., :rank].to(cloud)
-    points = centred @ axes.flip(-1).to(cloud)  # its main axes first, and all of one scale: fair to every head
+    points = centred @ axes.flip(-1).to(cloud)
+    # main axes first, and turned to where they are skew: the same numbers whatever coordinates the cloud came in
+    points = points * points[:, fit].pow(3).sum(1, keepdim=True).sign()
     points = points / points[:, fit].square().sum(-1).mean(-1)[:, None, None].sqrt()
     net = _Net(len(cloud), cloud.shape[2], width=width, rank=rank, seed=seed)
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)

@@ -59,6 +59,14 @@ def test_heads_do_not_learn_from_one_another():
     assert both.autoencoder[0].item() == pytest.approx(other.autoencoder[0].item(), rel=1e-5)
 
 
+def test_the_coordinates_of_a_cloud_do_not_matter():
+    cloud = normal(2, 600, 4) ** 2  # skew along every axis
+    turned = 3 * cloud @ torch.linalg.qr(normal(2, 4, 4, seed=7)).Q + 1
+    here, there = (reconstruct(one, DOCUMENTS, rank=2, seed=0, steps=60) for one in (cloud, turned))
+    assert torch.allclose(here.autoencoder, there.autoencoder, rtol=1e-3)
+    assert torch.allclose(here.pca, there.pca, rtol=1e-3)
+
+
 def test_impossible_requests_are_refused():
     with pytest.raises(ValueError, match="5 numbers to squeeze 5 dimensions through; give 1 to 4"):
         reconstruct(normal(1, 600, 5), DOCUMENTS, rank=5, seed=0)
