@@ -30,12 +30,13 @@ def test_principal_components_lose_the_rest_of_the_variance(found):
 
 def test_a_curve_is_straightened(found):
     assert found.pca[0].item() > 0.25
-    assert found.autoencoder[0].item() < 0.4 * found.pca[0].item()
+    assert found.autoencoder[0].item() < 0.1 * found.pca[0].item()
 
 
-def test_on_flat_clouds_there_is_nothing_to_win(found):
+def test_on_flat_clouds_there_is_little_to_win(found):
     assert found.autoencoder[1].item() < 0.01
-    assert found.autoencoder[2].item() > found.pca[2].item() - 0.06
+    # a line may fold its way through a round cloud, and so win a little
+    assert found.autoencoder[2].item() > found.pca[2].item() - 0.1
 
 
 def test_what_was_kept_is_the_best_on_documents_to_stop_by(found):
