@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 TEXT = "When the rain stopped, the gardener opened the gate. The gardener had waited all day, and so had the gate."
 CELL = "from atlaskit.cli.app import desk\ndesk({model!r}, {text!r}, {max_tokens!r})"
-EXTENSIONS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")  # others of JupyterLab fail in Voilà, and say so
 
 
 def desk(model: str | None, text: str, max_tokens: int) -> Desk:
@@ -58,5 +57,4 @@ def app(model: str | None, text: str, max_tokens: int, **options: Any) -> None:
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), notebook)
         asked = [str(notebook), "--Voila.ip=127.0.0.1", f"--port={options['port']}", "--show_tracebacks=True"]
-        asked += [f"--VoilaConfiguration.extension_allowlist={name}" for name in EXTENSIONS]
         Voila.launch_instance(argv=asked + ([] if options["browser"] else ["--no-browser"]))

@@ -120,7 +120,7 @@ def app():
 
 def test_the_app_reads_what_it_is_asked_and_answers_by_keys(app, page):
     page.goto(app)
-    page.get_by_text("mini-causal: ", exact=False).first.wait_for()
+    page.get_by_text("mini-causal: ", exact=False).first.wait_for(timeout=180_000)  # a kernel and a model, from cold
     page.locator(".ak-explorer canvas").first.wait_for()
     assert page.locator(".ak-explorer b").count() == 0
     head = page.get_by_label("Head", exact=True)
@@ -133,7 +133,8 @@ def test_the_app_reads_what_it_is_asked_and_answers_by_keys(app, page):
     assert page.locator(".ak-explorer").count() == 1
     # Voilà's own template asks a CDN for an icon font, in vain; nothing of ours asks anybody
     assert [one for one in page.outside if "font-awesome" not in one] == []
-    assert [one for one in page.errors if "ERR_FAILED" not in one] == []
+    # and JupyterLab's other extensions, which Voilà loads too, miss modules that they share with Lab
+    assert [one for one in page.errors if "ERR_FAILED" not in one and "shared module" not in one] == []
 
 
 def test_on_colab_every_figure_brings_bokehjs_along(page, monkeypatch, tmp_path):
