@@ -157,14 +157,14 @@ def test_nothing_planted_is_nothing_found():
 
 
 def test_a_model_without_a_preference_gives_intervals_that_contain_chance():
-    """200 models that like some group with some attribute for no reason, and have no preference between groups."""
+    """600 models that like some group with some attribute for no reason, and have no preference between groups."""
     families, held = torch.arange(len(PLANTED)) // 2, 0
-    for seed in range(200):
+    for seed in range(600):
         # quirks and resampling must not come from one seed
         scores = models.pair_scores(models.planted_preference(0.0, quirks=0.5, seed=10_000 + seed), PLANTED)
         found = measure.against_chance(measure.clustered(scores.preference, families), unit="nats", seed=seed)
         held += found.low <= 0 <= found.high
-    assert held >= 186  # 93 %
+    assert held >= 558  # 93 %; of 200 alone, chance could decide
 
 
 def test_a_preference_among_quirks_is_found_with_its_size():
