@@ -60,8 +60,9 @@ def test_in_notebook_7_keys_reach_the_kernel(lab, page):
     page.wait_for_function(SPOKEN, arg="Head 0.2, token 4")
     press_right(page)
     page.wait_for_function(SPOKEN, arg="Head 0.3, token 4")
-    # Notebook 7.6 stumbles over the settings of an extension on every page, this one or an empty one
-    assert [one for one in page.errors if "reading 'schema'" not in one] == page.outside == []
+    # Of Notebook 7.6: settings that it misses on every page, an empty one too, and a command that only JupyterLab has
+    theirs = ("reading 'schema'", "Command 'filebrowser:open-path' not registered")
+    assert [one for one in page.errors if not any(word in one for word in theirs)] == page.outside == []
 
 
 def test_a_saved_notebook_shows_its_last_picture_when_its_kernel_is_gone(run_in_lab, page, lab):
@@ -132,7 +133,7 @@ def test_the_app_reads_what_it_is_asked_and_answers_by_keys(app, page):
     page.get_by_role("listbox").get_by_text("One").first.wait_for()
     assert page.locator(".ak-explorer").count() == 1
     # Voilà's own template asks a CDN for an icon font, in vain; nothing of ours asks anybody
-    assert [one for one in page.outside if "font-awesome" not in one] == []
+    assert [one for one in page.outside if "fontawesome-free" not in one] == []
     # and JupyterLab's other extensions, which Voilà loads too, miss modules that they share with Lab
     assert [one for one in page.errors if "ERR_FAILED" not in one and "shared module" not in one] == []
 
