@@ -21,7 +21,7 @@ from atlaskit.models.observe import observe
 from atlaskit.models.proof import Site
 from atlaskit.models.report import Report, Reported
 from atlaskit.models.scoring import Asked, Sums, asked
-from atlaskit.models.tiles import tiles
+from atlaskit.models.tiles import tiles, written
 from atlaskit.records import Kind, Rows, Score, Survey
 
 Means = dict[str, Float[Tensor, "layer head"]]
@@ -132,11 +132,11 @@ def _by_moments(site: Site, call: Call | Report, document: Read, sums: Sums) -> 
 
 def _by_tiles(site: Site, call: Call | Report, documents: Sequence[Read], sums: Sequence[Sums]) -> Tensor | None:
     """What the heads write, after the scores have seen the pattern, a tile of queries at a time."""
-    outputs: list[Tensor] = []
+    output: Tensor | None = None
     for rows in tiles(call, len(documents) * site.n_head):
         part = call.attend(rows)
         if part.output is not None:
-            outputs.append(part.output)
+            output = written(output, part.output, rows, call.n_query)
         for i, (document, total) in enumerate(zip(documents, sums, strict=True)):
             own = _unpadded(site, part, rows.start, i, document)
             if len(own.queries):
@@ -144,7 +144,7 @@ def _by_tiles(site: Site, call: Call | Report, documents: Sequence[Read], sums: 
                 if any(one.needs_moments for one in total.scores):
                     seen = _fields(moments.of_pattern(own)) | seen
                 total.add(seen, own.queries)
-    return torch.cat(outputs, dim=1) if outputs else None
+    return output
 
 
 def _unpadded(site: Site, part: Attended | Reported, start: int, i: int, document: Read) -> Rows:
@@ -167,7 +167,10 @@ def _unseen(site: Site, call: Call | Report) -> Tensor | None:
     """What the heads of a layer that nobody asked about write; in tiles, too, as its pattern is no smaller."""
     if isinstance(call, Report):
         return None
-    return torch.cat([call.attend(rows).output for rows in tiles(call, len(call.q) * site.n_head)], dim=1)
+    output: Tensor | None = None
+    for rows in tiles(call, len(call.q) * site.n_head):
+        output = written(output, call.attend(rows).output, rows, call.n_query)
+    return output
 
 
 def _fields(record: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import psutil
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from atlaskit.models.hook import Call
 from atlaskit.models.report import Report
@@ -22,6 +24,23 @@ def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
     step = rows_at_a_time(4 * n_pattern * call.n_key, device)
     for start in range(0, call.n_query, step):
         yield slice(start, min(start + step, call.n_query))
+
+
+def written(
+    output: Float[Tensor, "batch n head d_value"] | None,
+    part: Float[Tensor, "batch query head d_value"],
+    rows: slice,
+    n_query: int,
+) -> Float[Tensor, "batch n head d_value"]:
+    """The output of all rows with that of some written into it; made at the first.
+
+    Kept apart until the last, the parts would lie between the tiles in memory, where a causal head's next, larger tile
+    fits into no hole that an earlier one left: the peak would grow with the square of the length.
+    """
+    if output is None:
+        output = part.new_empty(part.shape[0], n_query, *part.shape[2:])
+    output[:, rows] = part
+    return output
 
 
 def rows_at_a_time(row: int, device: torch.device) -> int:
