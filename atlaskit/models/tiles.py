@@ -27,11 +27,11 @@ def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
 
 
 def written(
-    output: Float[Tensor, "batch n head d_value"] | None,
+    output: Float[Tensor, "batch _ head d_value"] | None,
     part: Float[Tensor, "batch query head d_value"],
     rows: slice,
     n_query: int,
-) -> Float[Tensor, "batch n head d_value"]:
+) -> Float[Tensor, "batch _ head d_value"]:
     """The output of all rows with that of some written into it; made at the first.
 
     Kept apart until the last, the parts would lie between the tiles in memory, where a causal head's next, larger tile
