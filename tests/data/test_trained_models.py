@@ -5,8 +5,6 @@ import torch
 
 from atlaskit import data, measure, models
 
-pytestmark = pytest.mark.skipif(not data.BUNDLED, reason="no model is bundled")
-
 CHECKPOINTS = sorted(int(name.split("/")[1]) for name in data.BUNDLED if name.startswith("mini-steps/"))
 
 
