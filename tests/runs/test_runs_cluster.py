@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import distributed
 import psutil
 import pytest
 
@@ -64,12 +65,16 @@ def cluster(tmp_path):
         assert time.monotonic() < deadline, (tmp_path / "cluster.log").read_text()
         time.sleep(0.1)
     started += [subprocess.Popen(worker, stdout=log, stderr=log, cwd=tmp_path) for _ in range(3)]
-    yield json.loads(address.read_text())["address"], started[1:]
-    for process in started[::-1]:
-        process.terminate()
-    for process in started:
-        process.wait(PATIENCE)
-    log.close()
+    where = json.loads(address.read_text())["address"]
+    try:
+        with distributed.Client(where, timeout=PATIENCE) as client:
+            client.wait_for_workers(3, timeout=PATIENCE)  # one that comes late could find the scheduler gone
+        yield where, started[1:]
+    finally:
+        for process in started:
+            process.kill()  # a worker that is asked to end may wait for a scheduler that has ended
+            process.wait()
+        log.close()
 
 
 def test_a_cluster_over_tcp_that_loses_a_worker_gives_the_same_bytes(cluster, local, tmp_path):
