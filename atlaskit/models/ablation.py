@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from atlaskit.models.intervene import all_z, mean_z
 from atlaskit.models.loss import Where, loss, readable, tasks
 from atlaskit.models.model import Model
-from atlaskit.models.suffix import each_head, find_blocks, run, run_from
+from atlaskit.models.suffix import each_head, find_blocks, loss_from, run
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Head, Survey, Tokens
 
@@ -56,8 +56,12 @@ def ablation_effects(
             as_is, replacement = loss(before.logits, targets), instead(targets.shape[-1])
             effects = []
             for layer in range(size.n_layer):
-                parts = each_head(model, blocks, before, layer=layer, instead=replacement[layer])
-                effects.append(torch.cat([loss(logits, targets) for logits in parts]) - as_is)
+                parts = each_head(before, layer=layer, instead=replacement[layer], logits=blocks.handed_on is None)
+                lost = [
+                    loss_from(model, blocks, before, targets, layer=layer, copies=copies, change=change)
+                    for copies, change in parts
+                ]
+                effects.append(torch.cat(lost) - as_is)
                 bar.update()
             done.append(torch.stack(effects).cpu())
     except KeyboardInterrupt:
@@ -98,8 +102,8 @@ def ablation_effect(
             return z
 
         first = min((layer for layer, own in enumerate(silenced) if own), default=0)
-        logits = run_from(model, blocks, before, layer=first, copies=1, change=change)
-        effects.append(loss(logits, targets) - loss(before.logits, targets))
+        lost = loss_from(model, blocks, before, targets, layer=first, copies=1, change=change)
+        effects.append(lost - loss(before.logits, targets))
     return torch.cat(effects).cpu()
 
 

@@ -8,9 +8,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from atlaskit.models.ablation import Ablation, check_heads, replacements
+from atlaskit.models.intervene import Change
 from atlaskit.models.loss import loss, readable, tasks
 from atlaskit.models.model import Model
-from atlaskit.models.suffix import BUDGET, Blocks, Run, find_blocks, run, run_from
+from atlaskit.models.suffix import copies_at_once, find_blocks, loss_from, run
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Head
 
@@ -47,23 +48,19 @@ def pair_ablation_effects(
         as_is = loss(before.logits, targets)
         for layer, places in groups.items():
             chosen = [pairs[place] for place in places]
-            parts = _each_pair(model, blocks, before, layer=layer, pairs=chosen, instead=replacement)
-            effects[doc, places] = torch.cat([loss(logits, targets) - as_is for logits in parts]).cpu()
+            step = copies_at_once(before, layer, logits=blocks.handed_on is None)
+            lost = [
+                loss_from(model, blocks, before, targets, layer=layer, copies=copies, change=change)
+                for copies, change in _each_pair(chosen, replacement, step)
+            ]
+            effects[doc, places] = (torch.cat(lost) - as_is).cpu()
     return effects
 
 
 def _each_pair(
-    model: Model,
-    blocks: Blocks,
-    before: Run,
-    *,
-    layer: int,
-    pairs: Sequence[Pair],
-    instead: Float[Tensor, "layer head query d_value"],
-) -> Iterator[Tensor]:
-    """Logits [pair query vocab], as many pairs at once as fit; `layer` is the lower one of each pair."""
-    row = before.logits[0].numel() * 3 + before.z[layer][0].numel() * 16  # logits, their softmax, a block's inside
-    step = max(1, BUDGET // (4 * row))
+    pairs: Sequence[Pair], instead: Float[Tensor, "layer head query d_value"], step: int
+) -> Iterator[tuple[int, Change]]:
+    """So many pairs at once: how many, and the change that puts each aside in a copy of its own."""
     for start in range(0, len(pairs), step):
         some = pairs[start : start + step]
 
@@ -76,4 +73,4 @@ def _each_pair(
             z[copies, heads] = instead[at, heads].to(z.dtype)
             return z
 
-        yield run_from(model, blocks, before, layer=layer, copies=len(some), change=change)
+        yield len(some), change

@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from atlaskit.models.head_apart import answering
 from atlaskit.models.hook import Call
 from atlaskit.models.model import Model
 from atlaskit.models.norms import Linearised, linearise
 from atlaskit.models.projection import write_weights
 from atlaskit.models.proof import accepted
 from atlaskit.models.stream import Step, Stream, StreamLayer, stream
-from atlaskit.models.suffix import Blocks, answering, common_list, copied, run
+from atlaskit.models.suffix import Blocks, common_list, copied, run
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Tokens
 

@@ -76,8 +76,8 @@ def tasks(
 def loss(logits: Float[Tensor, "batch token vocab"], targets: Int[Tensor, " token"]) -> Float[Tensor, " batch"]:
     """Mean cross-entropy over the places that have a target, in nats; nan where none has."""
     asked = targets != IGNORED
-    wanted = targets[asked].expand(len(logits), -1)
-    return cross_entropy(logits[:, asked].float().transpose(1, 2), wanted, reduction="none").mean(-1)
+    rows, wanted = logits[:, asked].flatten(0, 1), targets[asked].repeat(len(logits))
+    return cross_entropy(rows.float(), wanted, reduction="none").unflatten(0, (len(logits), -1)).mean(-1)
 
 
 def _check_head(model: Model) -> None:

@@ -12,7 +12,7 @@ from atlaskit.models.documents import tokenized
 from atlaskit.models.intervene import all_z, check_changeable, intervene
 from atlaskit.models.model import Model
 from atlaskit.models.proof import accepted
-from atlaskit.models.suffix import each_head, find_blocks, run
+from atlaskit.models.suffix import each_head, find_blocks, run, run_from
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Tokens
 
@@ -46,8 +46,12 @@ def patching_effects(
             base = _judged(judge, before.logits)
             layers = []
             for layer, z in enumerate(instead):
-                parts = each_head(model, blocks, before, layer=layer, instead=z)
-                layers.append(torch.cat([_judged(judge, logits) for logits in parts]) - base)
+                parts = each_head(before, layer=layer, instead=z, logits=True)
+                told = (
+                    run_from(model, blocks, before, layer=layer, copies=copies, change=change)
+                    for copies, change in parts
+                )
+                layers.append(torch.cat([_judged(judge, logits) for logits in told]) - base)
                 bar.update()
             effects.append(torch.stack(layers).cpu())
     return torch.stack(effects)

@@ -1,19 +1,23 @@
 """Run a text again from the layer that is changed on: what comes before it would come out as it did."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
+from atlaskit.models.head_apart import answering, find_head, loss_of_rows
 from atlaskit.models.hook import Call, hooked
 from atlaskit.models.intervene import Change, apply, check_changeable
+from atlaskit.models.loss import loss
 from atlaskit.models.model import Model
+from atlaskit.models.products import OneDNN
 from atlaskit.models.proof import accepted
 from atlaskit.records import Tokens
 
@@ -25,11 +29,13 @@ BUDGET = 400_000_000
 class Blocks:
     """The blocks of a network in order, and in which of them each layer attends.
 
-    There are none where skipping some would change what the others do: then every run is a whole one.
+    There are none where skipping some would change what the others do: then every run is a whole one. `handed_on` is
+    what the trunk gives to the head, None where the head cannot be run apart.
     """
 
     modules: tuple[nn.Module, ...]
     place: tuple[int, ...]
+    handed_on: type[ModelOutput] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +70,8 @@ def find_blocks(model: Model, tokens: Tokens) -> Blocks:
         )
     whole = Blocks((), (0,) * len(attending))
     found = common_list(model.net, attending)
-    return found if found and _holds(model, found, inputs, whole) else whole
+    best = found if found and _holds(model, found, inputs, whole) else whole
+    return replace(best, handed_on=find_head(model, inputs))
 
 
 def run(model: Model, blocks: Blocks, inputs: dict[str, Any]) -> Run:
@@ -84,12 +91,41 @@ def run(model: Model, blocks: Blocks, inputs: dict[str, Any]) -> Run:
         for block in blocks.modules:
             stack.callback(block.register_forward_hook(keep).remove)
         stack.enter_context(hooked(model.net, listen, lazy=model.proof.lazy))
+        stack.enter_context(OneDNN())
         logits = model.net(**inputs).logits
     return Run(inputs, tuple(z), tuple(handed_on), logits)
 
 
 def run_from(model: Model, blocks: Blocks, before: Run, *, layer: int, copies: int, change: Change) -> Tensor:
     """Logits of copies of the text when z goes through `change` from this layer on; all before it is taken over."""
+    with _resumed(model, blocks, before, layer, copies, change):
+        logits: Tensor = model.net(**copied(before.inputs, copies)).logits
+    return logits
+
+
+def loss_from(
+    model: Model,
+    blocks: Blocks,
+    before: Run,
+    targets: Int[Tensor, " token"],
+    *,
+    layer: int,
+    copies: int,
+    change: Change,
+) -> Float[Tensor, " batch"]:
+    """`loss` of what `run_from` gives, without holding the logits of all copies where the head can be run apart."""
+    if blocks.handed_on is None:
+        return loss(run_from(model, blocks, before, layer=layer, copies=copies, change=change), targets)
+    trunk = model.net.base_model
+    with _resumed(model, blocks, before, layer, copies, change):
+        hidden = trunk(**copied(accepted(trunk, before.inputs), copies)).last_hidden_state
+    with torch.no_grad(), OneDNN():
+        return loss_of_rows(model, blocks.handed_on, hidden, targets)
+
+
+@contextmanager
+def _resumed(model: Model, blocks: Blocks, before: Run, layer: int, copies: int, change: Change) -> Iterator[None]:
+    """While it lasts, a pass of as many copies of the text begins at this layer, and z goes through `change`."""
     skipped = blocks.place[layer] if blocks.modules else 0
     spoken = sum(place < skipped for place in blocks.place)
 
@@ -106,16 +142,19 @@ def run_from(model: Model, blocks: Blocks, before: Run, *, layer: int, copies: i
         for block, output in zip(blocks.modules[:skipped], before.handed_on, strict=False):
             stack.enter_context(answering(block, copied(output, copies)))
         stack.enter_context(hooked(model.net, listen, lazy=model.proof.lazy))
-        return model.net(**copied(before.inputs, copies)).logits
+        stack.enter_context(OneDNN())
+        yield
 
 
 def each_head(
-    model: Model, blocks: Blocks, before: Run, *, layer: int, instead: Float[Tensor, "head query d_value"]
-) -> Iterator[Tensor]:
-    """Logits [head query vocab] with one head's z at a time put aside for `instead`, as many heads at once as fit."""
+    before: Run, *, layer: int, instead: Float[Tensor, "head query d_value"], logits: bool
+) -> Iterator[tuple[int, Change]]:
+    """As many heads of a layer at once as fit: how many, and the change that puts each aside in a copy of its own.
+
+    `logits` says whether those of all copies will be held.
+    """
     n_head = len(instead)
-    row = before.logits[0].numel() * 3 + before.z[layer][0].numel() * 16  # logits, their softmax, a block's inside
-    step = max(1, BUDGET // (4 * row))
+    step = copies_at_once(before, layer, logits=logits)
     for start in range(0, n_head, step):
         heads = torch.arange(start, min(start + step, n_head), device=instead.device)
 
@@ -126,7 +165,15 @@ def each_head(
             z[torch.arange(len(heads), device=z.device), heads] = instead[heads].to(z.dtype)
             return z
 
-        yield run_from(model, blocks, before, layer=layer, copies=len(heads), change=change)
+        yield len(heads), change
+
+
+def copies_at_once(before: Run, layer: int, *, logits: bool) -> int:
+    """How many copies of a text one pass takes."""
+    row = before.z[layer][0].numel() * 16  # a block's inside
+    if logits:
+        row += before.logits[0].numel() * 3  # and their softmax
+    return max(1, BUDGET // (4 * row))
 
 
 def common_list(net: nn.Module, attending: Sequence[nn.Module]) -> Blocks | None:
@@ -164,24 +211,6 @@ def _holds(model: Model, blocks: Blocks, inputs: dict[str, Any], whole: Blocks) 
         if not torch.allclose(told[0], told[1], rtol=tolerance, atol=tolerance * float(told[1].abs().max())):
             return False
     return True
-
-
-@contextmanager
-def answering(block: nn.Module, output: Any) -> Iterator[None]:
-    """Let a block hand on `output`, whatever it is asked, without any work."""
-    forward: Callable[..., Any] | None = vars(block).get("forward")
-
-    def answer(*_: Any, **__: Any) -> Any:
-        return output
-
-    block.forward = answer
-    try:
-        yield
-    finally:
-        if forward is None:
-            del block.forward
-        else:
-            block.forward = forward
 
 
 def copied(value: Any, copies: int) -> Any:

@@ -1,34 +1,44 @@
 """What breaking every head costs, and how well a guess ranks them: ``python tests/benchmarks/bench_ablation.py``.
 
-The network has GPT-2-small's shape (12 layers × 12 heads × 768) with random weights and a small vocabulary. Rivals run
-whole forward passes with one head's z replaced by a hook of their own, on a head of each layer, and are scaled to all
-heads. Times are CPU seconds (of all threads), all in one process, the ways taking turns; read the ratios.
+The network has GPT-2-small's shape (12 layers × 12 heads × 768, 50,257 words) with random weights. The rivals are what
+one does by hand: a hook that puts the mean in the place of one head's z, and ``net(ids, labels=ids).loss``, a whole
+forward pass with the library's own loss, once per head; either a text at a time or all texts in a batch. They break
+one head of each layer (a whole pass costs the same whichever head is broken) and are scaled to all heads. All in one
+process, the ways taking turns; every turn is shown, as time on the clock and as CPU seconds of all threads.
 
-The second table sets attribution patching (two forwards and one backward) beside true patching of every head.
+Below the times stands the arithmetic: multiplications that each way makes, so that one sees how much of the gain is
+that, and how much is where they are made. The last table sets attribution patching (two forwards and one backward)
+beside true patching of every head.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from atlaskit import measure, models
+from atlaskit.models.products import OneDNN
 
 OURS, ONE = "ablation_effects", "whole forwards, a head and a text at a time"
+LAYERS, HEADS, D = 12, 12, 768
+RIVALS = 12
+"""Heads that the rivals break, one of each layer; ours breaks all."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--texts", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--vocabulary", type=int, default=1000, help="GPT-2's own is 50257")
+    parser.add_argument("--vocabulary", type=int, default=50257)
     parser.add_argument("--repeats", type=int, default=2)
     asked = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
     print_ablation(asked.texts, asked.tokens, asked.vocabulary, asked.repeats)
+    print_arithmetic(asked.tokens, asked.vocabulary)
     for name in ("planted", "mini-causal"):
         print_attribution(name)
 
@@ -39,44 +49,44 @@ def print_ablation(n_text: int, n: int, vocabulary: int, repeats: int) -> None:
     model = models.wrap(net, name="gpt2 shape")
     ids = torch.randint(vocabulary, (n_text, n), generator=torch.Generator().manual_seed(0))
     means = models.mean_z(model, ids.tolist())
-    sample = [(layer, layer) for layer in range(12)]
-    scale = 144 / len(sample)
-    rows, batch = ids.split(1), [ids]
+    sample = [(layer, layer) for layer in range(RIVALS)]
+    scale = LAYERS * HEADS / len(sample)
     ways: dict[str, tuple[Callable[[], Tensor], float]] = {
-        OURS: (lambda: models.ablation_effects(model, ids.tolist(), reference=means, progress=False)["effect"], 1.0),
-        ONE: (lambda: whole(net, rows, sample, means), scale),
+        ONE: (lambda: whole(net, ids.split(1), sample, means), scale),
         f"whole forwards, a head at a time, {n_text} texts in a batch": (
-            lambda: whole(net, batch, sample, means),
+            lambda: whole(net, [ids], sample, means),
             scale,
         ),
+        OURS: (lambda: models.ablation_effects(model, ids.tolist(), reference=means, progress=False)["effect"], 1.0),
     }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     found = {}
+    net.set_attn_implementation("sdpa")  # what transformers takes by itself
     for _ in range(repeats):
         for way, (work, factor) in ways.items():
-            net.set_attn_implementation("sdpa")
-            start = time.process_time()
+            start = time.perf_counter(), time.process_time()
             found[way] = work()
-            seconds[way].append(factor * (time.process_time() - start))
+            wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
+            taken[way].append((factor * wall, factor * cpu))
     ours = found[OURS][:, [layer for layer, _ in sample], [head for _, head in sample]]
     apart = float((ours - found[ONE]).abs().max())
-    print(f"\nall 144 heads, {n_text} × {n} tokens, vocabulary {vocabulary}; the ways differ by {apart:.1g} nats")
-    print(f"{'':55} {'CPU s':>8} {'× ours':>7}")
-    for way, taken in seconds.items():
-        print(f"{way:55} {min(taken):8.1f} {min(taken) / min(seconds[OURS]):7.2f}")
+    print(f"\nall 144 heads, {n_text} × {n} tokens, vocabulary {vocabulary}")
+    print(
+        f"effects are {float(ours.abs().mean()):.2g} nats on average and differ between the ways by {apart:.1g} at most"
+    )
+    print(f"{'':55} {'s':>8} {'× ours':>7} {'CPU s':>8} {'× ours':>7}   every turn: s (CPU s)")
+    best = {way: (min(wall for wall, _ in turns), min(cpu for _, cpu in turns)) for way, turns in taken.items()}
+    for way, (wall, cpu) in best.items():
+        turns = ", ".join(f"{one:.0f} ({two:.0f})" for one, two in taken[way])
+        print(f"{way:55} {wall:8.1f} {wall / best[OURS][0]:7.2f} {cpu:8.1f} {cpu / best[OURS][1]:7.2f}   {turns}")
 
 
 def whole(net: GPT2LMHeadModel, batches: Sequence[Tensor], heads: list[tuple[int, int]], means: Tensor) -> Tensor:
-    """Loss with each head's z replaced less that without, by text and head; every run is a whole forward pass."""
-
-    def losses(ids: Tensor) -> Tensor:
-        logits = net(ids, use_cache=False).logits[:, :-1]
-        return torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none").mean(-1)
-
+    """Loss with each head's z replaced less that without, by batch and head; every run is a whole forward pass."""
     told = []
     with torch.inference_mode():
         for ids in batches:
-            as_is, effects = losses(ids), []
+            as_is, effects = net(ids, labels=ids, use_cache=False).loss, []
             for layer, head in heads:
 
                 def replace(_: object, args: tuple[Tensor], layer: int = layer, head: int = head) -> tuple[Tensor]:
@@ -85,10 +95,35 @@ def whole(net: GPT2LMHeadModel, batches: Sequence[Tensor], heads: list[tuple[int
                     return (z,)
 
                 handle = net.transformer.h[layer].attn.c_proj.register_forward_pre_hook(replace)
-                effects.append(losses(ids) - as_is)
+                effects.append(net(ids, labels=ids, use_cache=False).loss - as_is)
                 handle.remove()
-            told.append(torch.stack(effects, -1))
-    return torch.cat(told)
+            told.append(torch.stack(effects))
+    return torch.stack(told)
+
+
+def print_arithmetic(n: int, vocabulary: int) -> None:
+    """Multiplications of each way for one token and one head, on average over the layers."""
+    attend, project, feed, say = 2 * n * D, 4 * D * D, 8 * D * D, D * vocabulary
+    block = attend + project + feed
+    every = LAYERS * block + say
+    # the layer that is broken makes its products again, but does not attend again
+    resumed = (LAYERS - 1) / 2 * block + project + feed + say
+    print("\nmillions of multiplications for a token and a head, on average")
+    print(f"whole forwards: {LAYERS} blocks {LAYERS * block / 1e6:.0f} + head {say / 1e6:.0f} = {every / 1e6:.0f}")
+    print(f"from the broken layer on: {(resumed - say) / 1e6:.0f} + head {say / 1e6:.0f} = {resumed / 1e6:.0f}")
+    print(f"so {every / resumed:.2f} × fewer; whatever is gained beyond that is gained in how they are made:")
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(4 * D, D, generator=generator)
+    for rows, library in ((n, nullcontext), (HEADS * n, nullcontext), (HEADS * n, OneDNN)):
+        x = torch.randn(rows, D, generator=generator)
+        with torch.no_grad(), library():
+            torch.nn.functional.linear(x, weight)
+            start = time.process_time()
+            for _ in range(10):
+                torch.nn.functional.linear(x, weight)
+        rate = 10 * 2 * x.numel() * len(weight) / (time.process_time() - start) / 1e9
+        name = "oneDNN" if library is OneDNN else "torch's default"
+        print(f"a product of {rows:5} rows with {4 * D} × {D} by {name:16}: {rate:4.0f} GFLOP per CPU second")
 
 
 def print_attribution(name: str) -> None:

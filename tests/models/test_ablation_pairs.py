@@ -14,7 +14,7 @@ PAIRS = [((0, 0), (0, 3)), ((0, 2), (1, 1)), ((1, 0), (1, 1)), ((1, 2), (0, 2))]
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 def test_a_pair_costs_what_its_two_heads_cost_ablated_together(family, kind, monkeypatch):
     model = models.wrap(families.tiny(family), name=family)
-    monkeypatch.setattr("atlaskit.models.ablation_pairs.BUDGET", 1)  # one pair at a time
+    monkeypatch.setattr("atlaskit.models.suffix.BUDGET", 1)  # one pair at a time
     alone = models.pair_ablation_effects(model, TEXTS, PAIRS, kind=kind, progress=False)
     monkeypatch.undo()
     found = models.pair_ablation_effects(model, TEXTS, PAIRS, kind=kind, progress=False)
