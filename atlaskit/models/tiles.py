@@ -10,8 +10,12 @@ from torch import Tensor
 from atlaskit.models.hook import Call
 from atlaskit.models.report import Report
 
-SHARE = 32
-"""One part in this many of the free memory may hold a tile's pattern; what is made of it on the way takes several."""
+SHARE = 64
+"""One part in this many of the machine's memory may hold a tile's pattern; what is made of it on the way takes several.
+
+Of all its memory, not of what is free at the moment: a tile of another size sums in another order, and a survey that
+was killed would go on in other last digits.
+"""
 CACHED = 4_000_000
 """Bytes that a processor's cache holds, so that ten scores read the pattern from there."""
 SHARED = 16
@@ -46,5 +50,5 @@ def written(
 def rows_at_a_time(row: int, device: torch.device) -> int:
     """How many rows of so many bytes make a tile."""
     if device.type == "cuda":
-        return max(1, torch.cuda.mem_get_info(device)[0] // SHARE // row)
-    return max(1, min(max(CACHED, SHARED * row), psutil.virtual_memory().available // SHARE) // row)
+        return max(1, torch.cuda.mem_get_info(device)[1] // SHARE // row)
+    return max(1, min(max(CACHED, SHARED * row), psutil.virtual_memory().total // SHARE) // row)
