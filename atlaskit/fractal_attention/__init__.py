@@ -10,6 +10,7 @@ from .bias import PatternBias as PatternBias
 from .bias import PotentialBias as PotentialBias
 from .bias import green_potential as green_potential
 from .block import block_attention as block_attention
+from .captured import capture as capture
 from .config import FractalConfig as FractalConfig
 from .flex import block_mask as block_mask
 from .flex import flex_block_attention as flex_block_attention

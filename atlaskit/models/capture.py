@@ -1,37 +1,55 @@
 """Two ways to look, of which this is the first: one short text, every layer, everything kept."""
 
+from collections.abc import Sequence
+
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from atlaskit.models.ablation import check_heads
+from atlaskit.models.documents import pair
 from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Attended, Call
+from atlaskit.models.intervene import mean_z
 from atlaskit.models.model import Model
 from atlaskit.models.observe import observe
 from atlaskit.models.projection import write_weights
 from atlaskit.models.proof import Site
 from atlaskit.models.report import Report, Reported
 from atlaskit.models.tokenize import Text
-from atlaskit.records import Capture, LayerAttention, Tokens
+from atlaskit.records import Capture, Head, LayerAttention, Tokens
 
 BUDGET = 1_000_000_000
 
 
 def capture(
-    model: Model, text: Text, *, source: Text | None = None, max_tokens: int | None = None, budget: int = BUDGET
+    model: Model,
+    text: Text,
+    *,
+    source: Text | None = None,
+    max_tokens: int | None = None,
+    budget: int = BUDGET,
+    without: Sequence[Head] = (),
 ) -> Capture:
     """Attention of one text in every layer: pattern, support, q, k, v, z and result per head, in float32 on the CPU.
 
     An encoder–decoder reads `source` and is given `text` as what it writes. Raises MemoryError when the result would
     take more than `budget` bytes, ValueError for a text of fewer than two tokens or a layer whose output is not finite.
+
+    The heads in `without` say their mean over this text in place of z, as in `ablation_effects`, and later layers read
+    that: what else changes is seen beside a capture without it.
     """
     tokens, read = pair(model, text, source, max_tokens)
     _check_budget(model, len(tokens), len(read), budget)
+    silent = _silenced(model, tokens, without)
     seen: list[tuple[Site, Call | Report, Attended | Reported]] = []
     reads: dict[int, Tensor] = {}
 
     def listen(site: Site, call: Call | Report) -> Tensor | None:
         tile = call.attend()
         check_finite(site, tile.pattern if tile.output is None else tile.output.transpose(1, 2))
+        for head, mean in silent.get(len(seen), {}).items():
+            tile.output[:, :, head] = mean.to(tile.output)
         seen.append((site, call, tile))
         return tile.output
 
@@ -40,14 +58,13 @@ def capture(
     return Capture(model.name, tokens, read, layers)
 
 
-def pair(model: Model, text: Text, source: Text | None, max_tokens: int | None) -> tuple[Tokens, Tokens]:
-    """Tokens of the text and of what an encoder–decoder reads; for every other model these are the same."""
-    if model.is_encoder_decoder and source is None:
-        raise ValueError(f"{model.name} is an encoder–decoder: say what it reads too, as source=…")
-    if source is not None and not model.is_encoder_decoder:
-        raise ValueError(f"{model.name} reads one text only; source=… is for encoder–decoders")
-    tokens = model.tokens(text, max_tokens=max_tokens)
-    return tokens, tokens if source is None else model.tokens(source, max_tokens=max_tokens)
+def _silenced(model: Model, tokens: Tokens, without: Sequence[Head]) -> dict[int, dict[int, Float[Tensor, " d_value"]]]:
+    """Of each layer, counted among those that attend, what its silenced heads say."""
+    if not without:
+        return {}
+    check_heads(model, without)
+    means = mean_z(model, [tokens.ids.tolist()])
+    return {layer: {head: means[layer, head] for at, head in without if at == layer} for layer, _ in without}
 
 
 def _keep(

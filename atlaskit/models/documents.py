@@ -6,7 +6,6 @@ from typing import TypeAlias
 
 import torch
 
-from atlaskit.models.capture import pair
 from atlaskit.models.model import Model
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Tokens
@@ -16,6 +15,16 @@ Document: TypeAlias = Text | tuple[Text, Text]
 
 Read: TypeAlias = tuple[Tokens, Tokens]
 """Tokens of a document, and of what they are read from: for all but encoder–decoders the same."""
+
+
+def pair(model: Model, text: Text, source: Text | None, max_tokens: int | None) -> tuple[Tokens, Tokens]:
+    """Tokens of the text and of what an encoder–decoder reads; for every other model these are the same."""
+    if model.is_encoder_decoder and source is None:
+        raise ValueError(f"{model.name} is an encoder–decoder: say what it reads too, as source=…")
+    if source is not None and not model.is_encoder_decoder:
+        raise ValueError(f"{model.name} reads one text only; source=… is for encoder–decoders")
+    tokens = model.tokens(text, max_tokens=max_tokens)
+    return tokens, tokens if source is None else model.tokens(source, max_tokens=max_tokens)
 
 
 def tokenized(model: Model, texts: Iterable[Document], max_tokens: int | None) -> list[Read]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from atlaskit.models.capture import pair
+from atlaskit.models.documents import pair
 from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Call
 from atlaskit.models.model import Model

@@ -49,9 +49,12 @@ def single(
 
 
 def pair(
-    source: Source, units: Sequence[tuple[str, str]], sides: tuple[str, str], measures: Measures
+    source: Source, units: Sequence[tuple[str, str]], sides: tuple[str, str], measures: Measures, *, writes: bool
 ) -> dict[str, Any]:
-    """The page of two texts, between the units that both have; one that was replaced goes by both names."""
+    """The page of two texts, between the units that both have; one that was replaced goes by both names.
+
+    `writes`: the last map is how far what a head writes has moved.
+    """
     common = names(one if one.strip() == other.strip() else f"{one}/{other.strip()}" for one, other in units)
     before, after = sides
     return {
@@ -76,7 +79,8 @@ def pair(
         + [
             {"name": f"change in {name}", "unit": unit, "signed": True, "has_null": False}
             for name, (_, unit) in measures.items()
-        ],
+        ]
+        + [{"name": "writing moved", "unit": "length in the stream", "has_null": False}] * writes,
         "noun": "Head",
         "verb": "changed",
         "far_title": "Most changed",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
+import ipywidgets as widgets
 import traitlets
 from bokeh.models import TapTool
 from bokeh.plotting import figure
@@ -21,7 +22,7 @@ from atlaskit.show.assets import SCRIPT, STYLE
 from atlaskit.show.board import Board, Single, reply, start
 from atlaskit.show.heads import Source, source_of
 from atlaskit.show.levels import Array
-from atlaskit.show.live import Live
+from atlaskit.show.live import Live, bound
 from atlaskit.show.overview import Measures
 from atlaskit.show.pair import Pair
 
@@ -113,8 +114,18 @@ class Atlas(anywidget.AnyWidget):
         A head is known by the columns layer and head, or by its name. A tap there chooses here, what is chosen here is
         marked there.
         """
+        places = self._places(theme.source(fig).data)
+        if places is None:
+            raise ValueError(
+                "the figure's rows are not this explorer's heads, so it cannot be linked: "
+                "it needs the columns layer and head, or names such as 3.7"
+            )
+        self._join(fig, places)
+        return Live(fig)
+
+    def _join(self, fig: figure, places: list[tuple[int, int]]) -> None:
+        """A tap on a row chooses its head here; the head that is chosen here is marked there."""
         source, numbers = theme.source(fig), self.meta["layers"]
-        places = self._places(source.data)
 
         def tapped(_attribute: str, _old: object, chosen: list[int]) -> None:
             layer, head = places[chosen[0]] if chosen else (None, None)
@@ -122,25 +133,48 @@ class Atlas(anywidget.AnyWidget):
                 self.choose(layer=numbers.index(layer), head=head)
 
         def mark(_change: object = None) -> None:
-            here = numbers[self.state["layer"]], self.state["head"]
-            source.selected.indices = [places.index(here)] if here in places else []
+            source.selected.indices = [places.index(self._head)] if self._head in places else []
 
         if not fig.select({"type": TapTool}):
             fig.add_tools(TapTool())
         source.selected.on_change("indices", tapped)
         self.observe(mark, names="state")
         mark()
-        return Live(fig)
 
-    def _places(self, data: Mapping[str, Any]) -> list[tuple[int, int]]:
+    def follow(self, fig: figure, columns: Callable[..., Mapping[str, Any]], **controls: Any) -> widgets.VBox:
+        """A figure of the head that is chosen here: refilled from ``columns(layer, head, **values)``, as `bind` does.
+
+        The layer goes by its number. `controls` are the figure's own. If its rows are heads, it is linked, too.
+        """
+        here, places = self._head, self._places(theme.source(fig).data)
+
+        def of_head(**values: Any) -> Mapping[str, Any]:
+            return columns(*self._head, **values)
+
+        view, refill = bound(fig, theme.source(fig), of_head, **controls)
+
+        def moved(_change: object) -> None:
+            nonlocal here
+            if here != self._head:
+                here = self._head
+                refill()
+
+        self.observe(moved, names="state")
+        if places is not None:
+            self._join(fig, places)
+        return view
+
+    @property
+    def _head(self) -> tuple[int, int]:
+        return self.meta["layers"][self.state["layer"]], self.state["head"]
+
+    def _places(self, data: Mapping[str, Any]) -> list[tuple[int, int]] | None:
+        """The head of each row of a figure; None if its rows are something else."""
         if {"layer", "head"} <= set(data):
             return [(int(layer), int(head)) for layer, head in zip(data["layer"], data["head"], strict=True)]
         names = list(data.get("name", ()))
         if not names or set(names) - set(self.meta["head_names"]):
-            raise ValueError(
-                "the figure's rows are not this explorer's heads, so it cannot be linked: "
-                "it needs the columns layer and head, or names such as 3.7"
-            )
+            return None
         return [(int(layer), int(head)) for layer, head in (name.split(".") for name in names)]
 
     def _ipython_display_(self) -> None:
@@ -216,7 +250,9 @@ class Compare(Atlas):
 
     Two texts are aligned by words: what only one of them has is left out, so rows need not sum to one. Two models,
     checkpoints, or a model before and after an ablation need the same number of layers and heads. The first map is the
-    share of attention that moved: half the sum of absolute differences, averaged over queries (total variation).
+    share of attention that moved: half the sum of absolute differences, averaged over queries (total variation). Of two
+    captures of one model on one text, the last is how far what a head writes moved, the mean length over queries: a
+    head that was taken out (``capture(…, without=[(3, 7)])``) still looks where it looked, and is found there.
     """
 
     def __init__(

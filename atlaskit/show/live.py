@@ -44,6 +44,13 @@ def bind(
     A key "title" among the columns renames the figure, and is spoken to screen readers. A request that is refused
     (ValueError) is explained under the controls and the last good picture stays; anything else is a bug and propagates.
     """
+    return bound(fig, source, columns, **controls)[0]
+
+
+def bound(
+    fig: figure, source: ColumnDataSource, columns: Callable[..., Mapping[str, Any]], **controls: Any
+) -> tuple[widgets.VBox, Callable[[], None]]:
+    """As `bind`, and what refills the figure when something else than its controls has changed."""
     status = widgets.HTML()
 
     def refill(_change: object = None) -> None:
@@ -63,7 +70,7 @@ def bind(
             control.description = name  # a control without a name is silent to a screen reader
         control.observe(refill, names="value")
     refill()
-    return widgets.VBox([*controls.values(), status, Live(fig)])
+    return widgets.VBox([*controls.values(), status, Live(fig)]), refill
 
 
 def explore_swaps(

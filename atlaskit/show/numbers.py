@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from bokeh.models import LayoutDOM
+from bokeh.models import LayoutDOM, Plot
 
 from atlaskit.show import levels, theme
 
@@ -19,7 +19,35 @@ TABLE = """<details class="ak-numbers"><summary>Numbers{which}</summary>
 
 
 def columns_of(fig: LayoutDOM) -> dict[str, list[Any]]:
-    """A row for each head, point or estimate; of a heatmap, for each cell that attention may use."""
+    """A row for each head, point or estimate; of a heatmap, for each cell that attention may use.
+
+    Of figures side by side, the rows of one after those of another, with the title of each; None where it lacks a
+    column.
+    """
+    tables = [(_title(one), _columns(one)) for one in _figures(fig)]
+    if len(tables) < 2:
+        return _columns(fig)
+    named = list(dict.fromkeys(name for _, table in tables for name in table))
+    joined: dict[str, list[Any]] = {"figure": []} | {name: [] for name in named}
+    for title, table in tables:
+        n = len(next(iter(table.values())))
+        joined["figure"] += [title] * n
+        for name in named:
+            joined[name] += table.get(name, [None] * n)
+    return joined
+
+
+def _figures(fig: LayoutDOM) -> list[Plot]:
+    """The figures of a layout that were drawn by us, in the order in which they were made."""
+    found = {plot for plot in fig.references() if isinstance(plot, Plot) and plot.select_one({"name": "atlaskit"})}
+    return sorted(found, key=lambda plot: (len(plot.id), plot.id))
+
+
+def _title(plot: Plot) -> str:
+    return str(plot.title.text) if plot.title else ""
+
+
+def _columns(fig: LayoutDOM) -> dict[str, list[Any]]:
     source = theme.source(fig)
     data = source.data
     if "query" in data:
@@ -32,18 +60,19 @@ def columns_of(fig: LayoutDOM) -> dict[str, list[Any]]:
 
 
 def details(fig: LayoutDOM) -> str:
-    """A table that opens under a figure: its rows, or those with the largest weights."""
-    try:
-        columns = columns_of(fig)
-    except ValueError:  # somebody else's figure
-        return ""
+    """Tables that open under a figure, one for each that it is made of: the rows, or those with the largest weights."""
+    figures = _figures(fig)
+    return "".join(_table(_columns(one), f": {_title(one)}" if len(figures) > 1 else "") for one in figures)
+
+
+def _table(columns: dict[str, list[Any]], which: str) -> str:
     n = len(next(iter(columns.values())))
     order = range(n) if "weight" not in columns else np.argsort(columns["weight"])[::-1]
-    kept, which = list(order)[:ROWS], ""
+    kept = list(order)[:ROWS]
     if n > ROWS:
-        which = f": the {'largest' if 'weight' in columns else 'first'} {ROWS} of {n}; show.export(…, 'x.csv') has all"
+        which += f": the {'largest' if 'weight' in columns else 'first'} {ROWS} of {n}; show.export(…, 'x.csv') has all"
     return TABLE.format(
-        which=which,
+        which=html.escape(which),
         heads="".join(f'<th scope="col">{html.escape(name)}</th>' for name in columns),
         rows="".join(_row([values[i] for values in columns.values()]) for i in kept),
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from atlaskit.records import Score
 from atlaskit.show import describe, levels, overview
 from atlaskit.show.board import Strongest, cell_table
-from atlaskit.show.heads import Reader, Source, reader
+from atlaskit.show.heads import Captured, Reader, Source, reader
 from atlaskit.show.overview import Measures, Overview
 from atlaskit.show.pictures import Picture, pooled
 from atlaskit.show.words import Units
@@ -72,15 +72,16 @@ class Pair:
         pairs = aligned(reads[0].rows, reads[1].rows)
         self.sides = [Side(s, read, pairs[:, i]) for i, (s, read) in enumerate(zip((one, other), reads, strict=True))]
         self.measures, self.n = measures, len(pairs)
+        self.writes = _writes(one, other) if same else None
         n_layer = len(one.layers)
         self.block = levels.block(self.n, overview.tile_side(one.n_head))
         cells = -(-self.n // self.block)
-        values = np.full((1 + len(measures), n_layer, one.n_head), np.nan, np.float32)
+        values = np.full((1 + len(measures) + (self.writes is not None), n_layer, one.n_head), np.nan, np.float32)
         self.overview = Overview(
             np.zeros((n_layer, one.n_head, cells, cells), np.uint8), values, values[:, :, 0].copy()
         )
         units = [(reads[0].rows.names[i], reads[1].rows.names[j]) for i, j in pairs.tolist()]
-        self.meta = describe.pair(one, units, names, measures)
+        self.meta = describe.pair(one, units, names, measures, writes=self.writes is not None)
 
     def fill(self) -> Iterator[int]:
         """Compare a layer at a time, saying how many are done."""
@@ -93,6 +94,9 @@ class Pair:
             for m, (score, _) in enumerate(self.measures.values(), start=1):
                 ours = [self._mean(side, layer, score) for side in self.sides]
                 self.overview.values[m, i, : len(change)] = ours[1] - ours[0]
+            if self.writes is not None:
+                apart = self.writes[i].norm(dim=-1).mean(-1)
+                self.overview.values[-1, i, : len(apart)] = apart
             small = _signed(after - before, defined, steps=(self.block, self.block))
             self.overview.tiles[i, : len(change)] = small
             yield i + 1
@@ -150,6 +154,22 @@ class Pair:
 
     def _layer(self, asked: Mapping[str, Any]) -> int:
         return self.sides[0].source.layers[asked["layer"]]
+
+
+def _writes(one: Source, other: Source) -> list[Float[Tensor, "head query d_model"]] | None:
+    """How far what each head writes has moved, layer by layer, where both are captures of one model.
+
+    Two models have residual streams of their own, in which a distance between them would mean nothing.
+    """
+    if one.model != other.model or not (isinstance(one, Captured) and isinstance(other, Captured)):
+        return None
+    moved = []
+    for layer in one.layers:
+        before, after = (side.layer(layer).result for side in (one, other))
+        if before is None or after is None:
+            return None
+        moved.append(after - before)
+    return moved
 
 
 def _signed(

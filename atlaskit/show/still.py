@@ -15,16 +15,20 @@ from atlaskit.show.board import Board
 
 SIDE = 400
 MARGIN = 16
+PLATE, WRITING = "#424242", "#ffffff"  # the caption lies on a ground of its own, as the page may be light or dark
 
 
 def png(board: Board, state: Mapping[str, Any]) -> bytes:
-    """Every head small, the chosen one large, on white."""
+    """Every head small, the chosen one large, on the page's own ground: what is undefined is clear."""
     pictures = board.pictures(state)
     small = _quilt(board)
     wide = MARGIN + small.width + (SIDE + MARGIN) * len(pictures) + MARGIN
-    sheet = Image.new("RGB", (wide, max(small.height, SIDE) + 3 * MARGIN + 24), "white")
+    sheet = Image.new("RGBA", (wide, max(small.height, SIDE) + 3 * MARGIN + 24))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    pen.text((MARGIN, MARGIN), _plain(caption(board, state)), "#111111", font)
+    words, place = _plain(caption(board, state)), (MARGIN, MARGIN - 4)
+    left, top, right, bottom = pen.textbbox(place, words, font)
+    pen.rounded_rectangle((left - 8, top - 5, right + 8, bottom + 5), 4, fill=PLATE)
+    pen.text(place, words, WRITING, font)
     sheet.paste(small, (MARGIN, 2 * MARGIN + 16))
     for i, (picture, panel) in enumerate(zip(pictures, board.meta["panels"], strict=False)):
         palette = panel["palette"] or next(
@@ -56,11 +60,11 @@ def _quilt(board: Board) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
 
 
-def _coloured(levels: UInt8[np.ndarray, "row column"], name: str) -> UInt8[np.ndarray, "row column 3"]:
-    """Levels through a palette; what is undefined stays white."""
+def _coloured(levels: UInt8[np.ndarray, "row column"], name: str) -> UInt8[np.ndarray, "row column 4"]:
+    """Levels through a palette; what is undefined stays clear."""
     colours = theme.DIVERGING if name == "diverging" else theme.SEQUENTIAL
-    table = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in colours], np.uint8)
-    table[0] = 255
+    table = np.array([[*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 255] for colour in colours], np.uint8)
+    table[0] = 0
     return table[levels]
 
 

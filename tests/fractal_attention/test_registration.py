@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoModelForCausalLM
 
 from atlaskit import models
-from atlaskit.fractal_attention import extra_weights, patterns, reach, registration, watching
+from atlaskit.fractal_attention import captured, extra_weights, patterns, reach, registration, watching
 from atlaskit.fractal_attention.registration import use_fractal_attention, use_library_attention
 
 SMALL = {"vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
@@ -355,3 +355,19 @@ def test_a_layer_that_does_not_know_its_number_needs_one_pattern_for_all():
     setattr(module.config, registration.NAME, [[patterns.dense().spec], [patterns.log_lags().spec]])
     with pytest.raises(ValueError, match="does not know which layer it is"):
         registration.fractal_attention(module, x, x, x, None)
+
+
+def test_a_row_is_captured_with_the_weights_that_made_its_output_and_all_that_any_head_may_read():
+    model, row = use_fractal_attention(model_of("gpt2"), MIXED), ids(40)[0]
+    strings = [f" {number}" for number in row.tolist()]
+    seen = captured.capture(model, row, strings, name="mixed")
+    assert (seen.model, seen.tokens.strings[3], seen.tokens.text[slice(*seen.tokens.spans[3])]) == (
+        "mixed", strings[3], strings[3]
+    )  # fmt: skip
+    for one, weights in zip(seen.layers, watching.attention_weights(model, input_ids=row[None]), strict=True):
+        assert one.pattern.equal(weights[0])
+        assert not one.pattern[:, ~one.support].any()
+    assert seen.layers[0].support.equal((seen.layers[0].pattern > 0).any(0))  # each head may read less
+    assert captured.capture(model, row).tokens.strings[0] == str(int(row[0]))
+    with pytest.raises(ValueError, match="2 strings for 40 tokens"):
+        captured.capture(model, row, ["a", "b"])

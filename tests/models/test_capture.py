@@ -253,3 +253,25 @@ def test_a_hundred_thousand_tokens_are_cut_or_refused_but_never_crash():
     model = models.wrap(families.tiny("t5"))  # relative positions: no limit of its own
     with pytest.raises(MemoryError, match="100000 tokens"):
         models.capture(model, [5] * 100_000, source=SOURCE)
+
+
+def test_a_silenced_head_says_its_mean_and_later_layers_read_that():
+    """Twin: the same net with that head's rows taken out of W_O and its mean put into the bias."""
+    model, twin = models.planted(), models.planted()
+    text = "ash bay cat dew elm ash bay cat dew elm"
+    own = models.capture(model, text)
+    seen = models.capture(model, text, without=[(0, 0), (1, 2)])
+    for layer, head in ((0, 0), (1, 2)):
+        place, projection = slice(64 * head, 64 * head + 64), twin.net.transformer.h[layer].attn.c_proj
+        with torch.no_grad():
+            projection.bias += own.layers[layer].z[head].mean(0) @ projection.weight[place]
+            projection.weight[place] = 0
+    for one, other in zip(seen.layers, models.capture(twin, text).layers, strict=True):
+        torch.testing.assert_close(one.pattern, other.pattern, rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen.layers[0].z[0], own.layers[0].z[0].mean(0).expand(10, -1))
+    assert not torch.allclose(seen.layers[1].pattern[0], own.layers[1].pattern[0], atol=0.1)
+    torch.testing.assert_close(
+        models.capture(model, text).layers[1].pattern, own.layers[1].pattern
+    )  # nothing stays behind
+    with pytest.raises(IndexError, match=r"planted has no head 0\.9; it has layers 0 to 1 and heads 0 to 4"):
+        models.capture(model, text, without=[(0, 9)])

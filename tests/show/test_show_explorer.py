@@ -6,13 +6,15 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
+import ipywidgets as widgets
 import numpy as np
 import pytest
 import torch
 
 from atlaskit import measure, show
-from atlaskit.models import capture, planted, wrap
+from atlaskit.models import PLANTED, capture, load, planted, wrap
 from atlaskit.records import Capture, LayerAttention, Tokens
 from atlaskit.show import still
 from atlaskit.show.board import Single, reply, start
@@ -309,6 +311,63 @@ def test_attention_that_moved_is_half_the_absolute_difference_averaged_over_quer
     assert set(table) == {"query", "key", "query_token", "key_token", "before", "after", "difference"}
 
 
+def ranked(compared, name):
+    """The heads, most changed first in that map, as the page ranks them; and the map."""
+    place = [one["name"] for one in compared.meta["measures"]].index(name)
+    values = compared.board.overview.values[place]
+    order = np.argsort(-np.abs(values), axis=None)
+    return [divmod(int(i), values.shape[1]) for i in order], values
+
+
+TWICE = "ash bay cat dew elm fig gum hay ash bay cat dew elm fig gum hay"
+
+
+def test_an_ablated_head_is_found_by_what_it_writes_and_who_read_it_by_where_it_looks():
+    model = planted()
+    whole, cut = capture(model, TWICE), capture(model, TWICE, without=[PLANTED["previous_token"]])
+    compared = show.Compare(whole, cut, names=("whole", "without 0.0"), measures=MEASURES)
+    order, moved = ranked(compared, "attention moved")
+    assert order[0] == PLANTED["induction"]  # it looks for what the ablated head wrote
+    np.testing.assert_array_equal(moved[0], 0)  # heads of the ablated layer had read before it fell silent
+    assert moved[PLANTED["induction"]] > 0.3 > 1e-4 > sorted(moved.ravel())[-2]
+    order, written = ranked(compared, "writing moved")
+    assert order[0] == PLANTED["previous_token"]
+    assert [tuple(one) for one in np.argwhere(written > 1e-4)] == [PLANTED["previous_token"], PLANTED["induction"]]
+    # in closed form: it wrote a word each time, and now the mean of all
+    words = torch.nn.functional.one_hot(torch.tensor([0, *range(8), *range(8)])[:16]).double()
+    expected = (words - words.mean(0)).norm(dim=-1).mean()
+    assert written[PLANTED["previous_token"]] == pytest.approx(float(expected), rel=1e-4)
+    page = compared.page()
+    assert '"writing moved"' in page
+
+
+def test_of_two_checkpoints_the_head_that_was_changed_between_them_ranks_first():
+    earlier, later = planted(), planted()
+    with torch.no_grad():  # the induction head has not been born: its query asks for nothing
+        earlier.net.transformer.h[1].attn.c_attn.weight[:, :64] = 0
+    earlier, later = (replace(one, name=name) for one, name in ((earlier, "step 1"), (later, "step 2")))
+    compared = show.Compare(*(capture(one, TWICE) for one in (earlier, later)), measures=MEASURES)
+    assert [panel["name"] for panel in compared.meta["panels"]] == ["step 1", "step 2", "step 2 − step 1"]
+    order, moved = ranked(compared, "attention moved")
+    assert order[0] == PLANTED["induction"]
+    assert np.flatnonzero(moved).tolist() == [5]
+    # two models' streams are not one: lengths between them are not offered
+    assert "writing moved" not in [one["name"] for one in compared.meta["measures"]]
+
+
+def test_between_two_bundled_checkpoints_the_head_that_was_born_ranks_first():
+    ids = measure.random_repeats(torch.arange(10, 200), documents=1, seed=3)[0]
+    before, after = (capture(load(f"mini-steps/{step}"), ids) for step in (6500, 7000))
+    asked_for = {"induction": (measure.mass_on(measure.induction), "mass")}
+    compared = show.Compare(before, after, measures=asked_for)
+    order, gained = ranked(compared, "change in induction")
+    own = [torch.stack([measure.mass(one.pattern, one.support, measure.induction(seen.tokens)).nanmean(-1)
+                        for one in seen.layers]) for seen in (before, after)]  # fmt: skip
+    np.testing.assert_allclose(gained, (own[1] - own[0]).numpy(), atol=1e-5)
+    assert order[0] == divmod(int(own[1].argmax()), own[1].shape[1])  # it is the induction head of the later one
+    assert gained[order[0]] > 0.1
+
+
 def test_two_texts_are_aligned_by_words_and_a_replaced_name_stands_for_the_other():
     one = by_word(tokens_of("The cat sat down", [(0, 3), (4, 7), (8, 11), (12, 16)]))
     other = by_word(tokens_of("Then the big dog sat down", [(0, 4), (5, 8), (9, 12), (13, 16), (17, 20), (21, 25)]))
@@ -387,6 +446,31 @@ def test_a_map_of_heads_is_linked_by_their_names():
         explorer.link(show.points(np.eye(3)[:, :2], ["1.2", "0.1", "7.7"], groups=list("aba"), title="T"))
 
 
+def test_a_figure_follows_the_chosen_head_and_its_own_controls():
+    explorer = show.Explorer(capture_of(), measures=MEASURES)
+    asked_for = []
+
+    def columns(layer, head, power):
+        asked_for.append((layer, head, power))
+        return show.head_columns(np.full((2, 3), (3.0 * layer + head) ** power)) | {"title": f"of {layer}.{head}"}
+
+    fig = show.head_grid(np.zeros((2, 3)), title="T", unit="bits", limits=(0.0, 25.0))
+    power = widgets.IntSlider(value=1)
+    view = explorer.follow(fig, columns, power=power)
+    explorer.choose(layer=1, head=2)
+    assert (show.source(fig).data["score"] == 5).all()
+    power.value = 2
+    assert (show.source(fig).data["score"] == 25).all()
+    assert fig.title.text == "of 1.2"
+    assert 'aria-live="polite"' in view.children[1].value
+    assert show.source(fig).selected.indices == [5]
+    show.source(fig).selected.indices = [1]  # its rows are heads: a tap chooses
+    assert (show.source(fig).data["score"] == 1).all()
+    n = len(asked_for)
+    explorer.choose(token=3)  # another token is no other head
+    assert len(asked_for) == n
+
+
 def test_the_picture_for_readers_without_a_kernel_shows_the_chosen_head():
     from PIL import Image
 
@@ -399,9 +483,13 @@ def test_the_picture_for_readers_without_a_kernel_shows_the_chosen_head():
         levels = explorer.board.views.head(0, head).levels
         colours = np.array([[int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in show.theme.SEQUENTIAL])
         inside = levels > 0
-        np.testing.assert_array_equal(large[inside], colours[levels[inside]])
-        assert (large[~inside] == 255).all()
+        np.testing.assert_array_equal(large[inside, :3], colours[levels[inside]])
+        np.testing.assert_array_equal(large[..., 3], np.where(inside, 255, 0))
         seen.append(image)
+    # on a page light or dark: nothing is painted around the pictures, and words lie on a ground of their own
+    assert not image[[0, -1]].any()
+    assert not image[:, [0, -1]].any()
+    assert show.theme.contrast(still.PLATE, still.WRITING) > 7
     assert (seen[0] != seen[1]).any()
     assert still.caption(explorer.board, explorer.state).endswith("head 0.1, queries down, keys across")
 

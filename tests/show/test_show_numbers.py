@@ -1,9 +1,11 @@
 """The numbers behind a figure are the ones that it was given, and stand under it as text."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
+from bokeh.layouts import gridplot
 from bokeh.plotting import figure
 
 from atlaskit import show
@@ -43,6 +45,23 @@ def test_the_table_under_a_figure_is_text_and_says_what_it_leaves_out():
     assert "the first 30 of 100" in many
     assert "<td>–</td>" in many
     assert details(figure()) == ""  # not drawn by us
+
+
+def test_figures_side_by_side_have_a_table_each_and_one_file(tmp_path):
+    grids = [show.head_grid(np.full((1, 2), i), title=f"<b>{i}", unit="bits", limits=(0.0, 2.0)) for i in (1.0, 2.0)]
+    y = np.arange(3.0)
+    line = show.curve(y, {"a": y}, title="line", x_label="x", y_label="y")
+    side_by_side = gridplot([*grids, line], ncols=2)
+    tables = details(side_by_side)
+    assert re.findall("<summary>(.*?)</summary>", tables) == [
+        "Numbers: &lt;b&gt;1.0", "Numbers: &lt;b&gt;2.0", "Numbers: line"
+    ]  # fmt: skip
+    assert tables in show.html(side_by_side)
+    columns = columns_of(side_by_side)
+    assert columns["figure"] == ["<b>1.0"] * 2 + ["<b>2.0"] * 2 + ["line"] * 3
+    assert columns["score"] == [1.0, 1.0, 2.0, 2.0, None, None, None]
+    assert columns["a"] == [None] * 4 + [0.0, 1.0, 2.0]
+    assert len(show.export(side_by_side, tmp_path / "grid.csv").read_text().splitlines()) == 8
 
 
 def test_a_mosaic_gives_weights_not_levels():
