@@ -29,7 +29,10 @@ def desk(model: str | None, text: str, max_tokens: int) -> Desk:
         see = models.capture if loaded.proof.outside else models.reread
         return see(loaded, words, max_tokens=max_tokens)
 
-    asked = show.Desk(read, names, text=text, measures=measures())
+    def cause(name: str, words: str) -> Any:
+        return models.layer_effects(models.load(name), words, max_tokens=max_tokens)
+
+    asked = show.Desk(read, names, text=text, measures=measures(), cause=cause)
     asked.begin()
     return asked
 

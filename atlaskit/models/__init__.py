@@ -2,6 +2,7 @@
 
 from .ablation import ablation_effect as ablation_effect
 from .ablation import ablation_effects as ablation_effects
+from .ablation import layer_effects as layer_effects
 from .ablation_pairs import pair_ablation_effects as pair_ablation_effects
 from .attribution import LogitAttribution as LogitAttribution
 from .attribution import direct_logit_attribution as direct_logit_attribution

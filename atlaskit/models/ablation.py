@@ -1,17 +1,17 @@
 """Ablation: what a model loses, in nats per token, when heads say something that does not depend on the text."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from atlaskit.models.intervene import all_z, mean_z
 from atlaskit.models.loss import Where, loss, readable, tasks
 from atlaskit.models.model import Model
-from atlaskit.models.suffix import each_head, find_blocks, loss_from, run
+from atlaskit.models.suffix import Blocks, each_head, find_blocks, loss_from, run
 from atlaskit.models.tokenize import Text
 from atlaskit.records import Head, Survey, Tokens
 
@@ -52,16 +52,9 @@ def ablation_effects(
     try:
         instead = replacements(model, documents, kind, reference, seed)
         for inputs, targets in asked:
-            before = run(model, blocks, inputs)
-            as_is, replacement = loss(before.logits, targets), instead(targets.shape[-1])
             effects = []
-            for layer in range(size.n_layer):
-                parts = each_head(before, layer=layer, instead=replacement[layer], logits=blocks.handed_on is None)
-                lost = [
-                    loss_from(model, blocks, before, targets, layer=layer, copies=copies, change=change)
-                    for copies, change in parts
-                ]
-                effects.append(torch.cat(lost) - as_is)
+            for effect in _by_layer_effects(model, blocks, inputs, targets, instead):
+                effects.append(effect)
                 bar.update()
             done.append(torch.stack(effects).cpu())
     except KeyboardInterrupt:
@@ -72,6 +65,16 @@ def ablation_effects(
     n_tokens = torch.tensor([len(tokens) for tokens in documents[: len(done)]], dtype=torch.long)
     effect = torch.stack(done) if done else torch.empty(0, size.n_layer, size.n_head)
     return Survey(model.name, {"effect": effect}, n_tokens, complete)
+
+
+def layer_effects(
+    model: Model, text: Text, *, kind: Ablation = "mean", seed: int = 0, max_tokens: int | None = None
+) -> Iterator[Float[Tensor, " head"]]:
+    """Of one text, what `ablation_effects` tells, a layer at a time: to be shown while it is found, or stopped."""
+    documents = readable(model, [text], max_tokens)
+    ((inputs, targets),) = tasks(model, documents, seed, None)
+    instead = replacements(model, documents, kind, None, seed)
+    yield from _by_layer_effects(model, find_blocks(model, documents[0]), inputs, targets, instead)
 
 
 def ablation_effect(
@@ -105,6 +108,21 @@ def ablation_effect(
         lost = loss_from(model, blocks, before, targets, layer=first, copies=1, change=change)
         effects.append(lost - loss(before.logits, targets))
     return torch.cat(effects).cpu()
+
+
+def _by_layer_effects(
+    model: Model, blocks: Blocks, inputs: dict[str, Any], targets: Int[Tensor, " token"], instead: Instead
+) -> Iterator[Float[Tensor, " head"]]:
+    """Of one text, the loss without each head of a layer less the loss as is, layer after layer."""
+    before = run(model, blocks, inputs)
+    as_is, replacement = loss(before.logits, targets), instead(targets.shape[-1])
+    for layer in range(model.geometry.n_layer):
+        parts = each_head(before, layer=layer, instead=replacement[layer], logits=blocks.handed_on is None)
+        lost = [
+            loss_from(model, blocks, before, targets, layer=layer, copies=copies, change=change)
+            for copies, change in parts
+        ]
+        yield torch.cat(lost) - as_is
 
 
 def replacements(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8, UInt16
 from torch import Tensor
 
-from atlaskit.show import describe, overview
+from atlaskit.show import cause, describe, overview
 from atlaskit.show.heads import Held, Source
 from atlaskit.show.overview import Measures, Overview
 from atlaskit.show.pictures import Picture, Pictures
@@ -58,12 +58,33 @@ class Single:
     """One text through one model."""
 
     def __init__(
-        self, source: Source, measures: Measures, effects: Mapping[str, Float[np.ndarray, "layer head"]]
+        self,
+        source: Source,
+        measures: Measures,
+        effects: Mapping[str, Float[np.ndarray, "layer head"]],
+        *,
+        askable: bool = False,
     ) -> None:
         self.views, self.measures = Pictures(Held(source)), measures
         self.overview = overview.blank(source, measures)
         self.overview.add(effects)
-        self.meta = describe.single(self.views, measures, effects)
+        self.causes: Float[np.ndarray, "layer head"] | None = None
+        if askable:  # a map to be filled once somebody asks
+            self.overview.add({cause.NAME: np.full(self.overview.tiles.shape[:2], np.nan, np.float32)})
+        self.meta = describe.single(self.views, measures, effects, askable=askable)
+        self._tiles: dict[tuple[Any, ...], UInt8[np.ndarray, "layer head row column"]] = {}
+
+    def know(self, causes: Float[np.ndarray, "layer head"]) -> None:
+        """What the model loses without each head: the last map, and a colour."""
+        if causes.shape != self.overview.tiles.shape[:2]:
+            raise ValueError(
+                f"the causal effects are {' × '.join(map(str, causes.shape))}; this text was read by "
+                f"{' × '.join(map(str, self.overview.tiles.shape[:2]))} layers × heads"
+            )
+        self.causes = causes.astype(np.float32)
+        self.overview.values[-1] = self.causes
+        colours = [one for one in self.meta["colours"] if one["name"] != "cause"]
+        self.meta = self.meta | {"colours": [*colours, cause.colour(self.causes, askable=True)]}
 
     def fill(self) -> Iterator[int]:
         """Read a layer at a time, saying how many are done."""
@@ -71,19 +92,44 @@ class Single:
 
     def pictures(self, asked: Mapping[str, Any]) -> list[Picture]:
         """One head, or one query of every head."""
+        by_cause = asked["colour"] == "cause"
+        colour = "weight" if by_cause else asked["colour"]
         if asked["rows"] == "token":
-            return [self.views.across(asked["token"], asked["colour"], **_units(asked))]
+            picture = self.views.across(asked["token"], colour, **_units(asked))
+            return [self._caused(picture, (slice(None), slice(None)))] if by_cause else [picture]
         window = tuple(asked["window"]) if asked["window"] else None
         layer = self.views.source.layers[asked["layer"]]
-        return [self.views.head(layer, asked["head"], asked["colour"], window=window, **_units(asked))]
+        picture = self.views.head(layer, asked["head"], colour, window=window, **_units(asked))
+        return [self._caused(picture, (asked["layer"], asked["head"]))] if by_cause else [picture]
+
+    def _known(self) -> Float[np.ndarray, "layer head"]:
+        if self.causes is None:
+            raise ValueError(cause.HOW)
+        return self.causes
+
+    def _caused(self, picture: Picture, which: tuple[Any, Any]) -> Picture:
+        effects = self._known()
+        one = cause.coloured(picture.levels, effects[which].reshape(-1, 1), cause.limit(effects))
+        return picture._replace(levels=one)
 
     def row(self, asked: Mapping[str, Any]) -> Float[np.ndarray, "2 column"]:
         """What the chosen query gives to each key, and what the ignorant head gives."""
         return self.views.row(self.views.source.layers[asked["layer"]], asked["head"], asked["token"], **_units(asked))
 
     def tiles(self, asked: Mapping[str, Any]) -> UInt8[np.ndarray, "layer head row column"]:
-        """Small pictures of the weights."""
-        return overview.tiles(self.views, **_units(asked))
+        """Small pictures of every head; made once for each way of looking."""
+        by_cause = asked["colour"] == "cause"
+        colour, units = "weight" if by_cause else asked["colour"], _units(asked)
+        if (colour, *units.values()) == ("weight", False, True):
+            small = self.overview.tiles
+        else:
+            if (colour, *units.values()) not in self._tiles:
+                self._tiles[colour, *units.values()] = overview.tiles(self.views, colour, **units)
+            small = self._tiles[colour, *units.values()]
+        if not by_cause:
+            return small
+        effects = self._known()
+        return cause.coloured(small, effects[:, :, None, None], cause.limit(effects))
 
     def strongest(self, asked: Mapping[str, Any], each: int) -> Strongest:
         """For every head and query, the keys given most."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from atlaskit.show import levels, theme
+from atlaskit.show import cause, levels, theme
 from atlaskit.show.heads import Source
 from atlaskit.show.labels import short, visible
 from atlaskit.show.overview import Measures
@@ -19,7 +19,7 @@ LONGEST_NAME = 40
 
 
 def single(
-    pictures: Pictures, measures: Measures, effects: Mapping[str, Float[np.ndarray, "layer head"]]
+    pictures: Pictures, measures: Measures, effects: Mapping[str, Float[np.ndarray, "layer head"]], *, askable: bool
 ) -> dict[str, Any]:
     """The page of one text."""
     source = pictures.source
@@ -30,15 +30,16 @@ def single(
         "head_names": [f"{layer}.{head}" for layer in source.layers for head in range(source.n_head)],
         "units": units(pictures),
         "palettes": palettes(),
-        "colours": list(colours(pictures)),
+        "colours": [*colours(pictures), cause.colour(None, askable=askable)],
         "panels": [{"name": source.model, "palette": None}],
-        "small_palette": "sequential",
-        "small_title": "Every head: weights, layers down, heads across",
+        "small_palette": None,
+        "small_title": "Every head, layers down, heads across: …",
         "row_palette": "sequential",
         "row_choices": [["head", "queries of one head"], ["token", "every head, one query"]],
         "can_drop_sinks": len(source.source) > 2,
         "measures": [{"name": name, "unit": unit} for name, (_, unit) in measures.items()]
-        + [{"name": name, "unit": "given", "signed": True, "has_null": False} for name in effects],
+        + [{"name": name, "unit": "given", "signed": True, "has_null": False} for name in effects]
+        + [{"name": cause.NAME, "unit": cause.UNIT, "signed": True, "has_null": False, "asks": True}] * askable,
         "noun": "Head",
         "verb": "reads",
         "far_title": "Largest",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import html
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import ipywidgets as widgets
+from jaxtyping import Float
 
 from atlaskit.records import Capture
 from atlaskit.show.board import Single
 from atlaskit.show.explorer import Atlas
 from atlaskit.show.heads import Source, source_of
+from atlaskit.show.levels import Array
 from atlaskit.show.overview import Measures
 
 REFUSALS = (ValueError, TypeError, OSError, RuntimeError, MemoryError)
@@ -20,6 +22,8 @@ WIDE = {"width": "100%", "max_width": "60em"}
 
 class Desk(widgets.VBox):
     """Asks for a model and a text, reads them with `read(model, text)`, and shows what came of it.
+
+    `cause(model, text)` finds what the model loses without each head, a layer at a time, once somebody asks.
 
     The work is done beside the notebook, which stays free; Stop takes effect after the step that is under way, and what
     was shown before stays. A request that is refused is explained under the controls.
@@ -32,8 +36,9 @@ class Desk(widgets.VBox):
         *,
         text: str = "",
         measures: Measures | None = None,
+        cause: Callable[[str, str], Iterable[Float[Array, " head"]]] | None = None,
     ) -> None:
-        self._read, self._measures = read, measures or {}
+        self._read, self._measures, self._cause = read, measures or {}, cause
         self._halt = threading.Event()
         self._work: threading.Thread | None = None
         self.atlas: Atlas | None = None
@@ -74,12 +79,14 @@ class Desk(widgets.VBox):
 
     def _stages(self, model: str, text: str) -> Iterator[tuple[int, int, str]]:
         yield 0, 1, f"opening {model} and reading the text"
-        board = Single(source_of(self._read(model, text), None), self._measures, {})
+        source, cause = source_of(self._read(model, text), None), self._cause
+        board = Single(source, self._measures, {}, askable=cause is not None)
         n_layer = len(board.meta["layers"])
         yield 0, n_layer, "looking at the heads"
         for done in board.fill():
             yield done, n_layer, f"looking at the heads: {done} of {n_layer} layers"
-        before, self.atlas = self.atlas, Atlas(board)
+        search = (lambda: cause(model, text)) if cause is not None else None
+        before, self.atlas = self.atlas, Atlas(board, search=search)
         self.children = (*self._form, self.atlas)
         if before is not None:
             before.close()

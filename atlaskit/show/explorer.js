@@ -24,7 +24,7 @@ function mount(root, atlas, first, changed = () => {}) {
   const name_of = (names, i) => `${i} “${names[i]}”`;
   const head_name = (layer = state.layer, head = state.head) => `${meta.layers[layer]}.${head}`;
   const colour_of = () => meta.colours.find(one => one.name === state.colour);
-  let shown = null, quilted = null, drag = null, plots = [];
+  let shown = null, quilted = null, quilt_colour = meta.colours[0].name, drag = null, plots = [];
 
   // ---- the furniture -------------------------------------------------------------------------------------------
   const number = (label, name, low, high, get, set) => {
@@ -57,14 +57,14 @@ function mount(root, atlas, first, changed = () => {}) {
   const controls = h("div", {class: "ak-controls", role: "group", "aria-label": "What is shown"},
     layer_label, head_label, token_label,
     choice("Rows", "rows", meta.row_choices, () => state.rows, rows => set({rows, window: null})),
-    meta.colours.length > 1 ? choice("Colour", "colour", meta.colours.map(one => [one.name, one.label]), () => state.colour, colour => set({colour})) : null,
+    meta.colours.length > 1 ? choice("Colour", "colour", meta.colours.map(one => [one.name, one.short ?? one.label]), () => state.colour, colour => set({colour})) : null,
     meta.measures.length ? choice("Map", "measure", meta.measures.map((one, i) => [i, one.name]), () => state.measure, value => set({measure: Number(value)})) : null,
     meta.units.words ? check("Words", "words", () => state.words, words => set({words, ...translate(words)})) : null,
     meta.can_drop_sinks ? check("Without sinks", "sinks", () => !state.sinks, off => set({sinks: !off})) : null);
   const small = picture("All heads: small pictures, layers down, heads across", true);
   const map = picture("Map of a measure, layers down, heads across", true);
   const large = picture("The chosen head, queries down, keys across", true);
-  const map_title = h("p", {class: "ak-title"}), small_title = h("p", {class: "ak-title"}, meta.small_title), title = h("p", {class: "ak-title"});
+  const map_title = h("p", {class: "ak-title"}), small_title = h("p", {class: "ak-title"}), title = h("p", {class: "ak-title"});
   const readout = h("p", {class: "ak-readout"}, "\u00a0");
   const strip = h("ol", {class: "ak-tokens", role: "listbox", tabindex: 0, "aria-label": "Tokens around the chosen one, coloured by what it gives them"});
   const said = h("div", {class: "ak-unseen", role: "status", "aria-live": "polite"});
@@ -80,10 +80,11 @@ function mount(root, atlas, first, changed = () => {}) {
   const numbers = h("details", {ontoggle: () => fill_numbers()}, h("summary", {}, "Numbers behind the picture"), cells_table);
   const keys = h("p", {id: `${me}-keys`, class: "ak-keys"},
     "Keys: arrows move head and layer in the maps, token and key in the large picture and among the tokens; + and − zoom, 0 shows all. Mouse: click chooses, drag zooms.");
+  const busy = h("span"), search = h("p", {class: "ak-busy", hidden: true}, busy, " ", button("Stop", () => atlas.halt?.()));
   const failure = h("p", {class: "ak-failure", role: "alert", hidden: true});
   root.classList.add("ak-explorer");
   root.setAttribute("data-lm-suppress-shortcuts", "true"); // JupyterLab would take the arrow keys for its cells
-  root.replaceChildren(h("section", {"aria-label": `Attention explorer: ${meta.model}`}, controls, failure,
+  root.replaceChildren(h("section", {"aria-label": `Attention explorer: ${meta.model}`}, controls, search, failure,
     h("div", {class: "ak-columns"},
       h("div", {class: "ak-side"}, small_title, small, map_title, meta.measures.length ? map : null),
       h("div", {class: "ak-main"}, title, large, readout,
@@ -101,21 +102,48 @@ function mount(root, atlas, first, changed = () => {}) {
     token_input.max = rows_of().length - 1;
     inputs.forEach(update => update());
   };
+  // What has to be found first is waited for: meanwhile the page shows what it showed.
+  let wanted = null;
+  const unknown = m => meta.measures[m].asks && ![...atlas.values.subarray(m * n_layer * n_head, (m + 1) * n_layer * n_head)].some(Number.isFinite);
+  const asks_first = change => {
+    const colour = "colour" in change && meta.colours.find(one => one.name === change.colour);
+    if (colour?.how) { failure.textContent = colour.how; failure.hidden = false; settle(); return true; }
+    if (!(colour?.asks || "measure" in change && unknown(change.measure))) return false;
+    wanted = change;
+    settle();
+    atlas.find?.();
+    return true;
+  };
+  const finding = ({finding: text, failure: refused, colour}) => {
+    if (!busy.textContent !== !text && text) said.textContent = text; // the beginning is spoken, not every step
+    busy.textContent = text;
+    search.hidden = !text;
+    if (refused) { failure.textContent = refused; failure.hidden = false; }
+    if (!colour) { if (!text) wanted = null; return; }
+    const known = meta.colours.find(one => one.name === colour.name);
+    for (const name of Object.keys(known)) delete known[name];
+    Object.assign(known, colour);
+    const change = wanted;
+    wanted = null;
+    if (change) set(change);
+  };
   function set(change, told = true) {
+    if (asks_first(change)) return;
     const before = {...state};
     Object.assign(state, change);
     settle();
     const moved = name => before[name] !== state[name];
     if (!Object.keys(state).some(moved)) return;
+    failure.hidden = true;
     if (["layer", "head", "measure", "sinks", "words"].some(moved)) paint_grids();
     if (["token", "key", "window"].some(moved)) paint_large();
     const by_token = state.rows !== "head";
     const need = {
       pictures: ["rows", "colour", "words", "sinks", "window"].some(moved) || (by_token ? moved("token") : moved("layer") || moved("head")),
       row: ["layer", "head", "token", "words", "sinks"].some(moved),
-      tiles: moved("words") || moved("sinks"),
     };
-    if (need.pictures || need.row || need.tiles) request(need);
+    if (need.pictures || need.row) request(need);
+    if (["colour", "words", "sinks"].some(moved)) request({tiles: true}); // after what is looked at: it may take longer
     if (told) changed({...state}); // after the question, which somebody is waiting for
   }
   // One question at a time: whoever holds a key down gets the latest answer, not every one.
@@ -127,11 +155,11 @@ function mount(root, atlas, first, changed = () => {}) {
     try {
       const answer = await atlas.ask({...state, need});
       failure.hidden = true;
-      if (answer.tiles) { atlas.tiles = answer.tiles; atlas.shape = answer.shape; quilted = null; }
+      if (answer.tiles) { atlas.tiles = answer.tiles; atlas.shape = answer.shape; quilted = null; quilt_colour = answer.of.colour; }
       if (answer.pictures) shown = {...shown, pictures: answer.pictures, of: {...answer.of}};
       if (answer.row) shown = {...shown, row: answer.row, ignorant: answer.ignorant, possible: answer.possible};
       if (answer.tiles) paint_grids();
-      paint_large(); fill_row();
+      if (answer.pictures || answer.row) { paint_large(); fill_row(); }
       if (numbers.open) fill_numbers();
     } catch (error) {
       failure.textContent = String(error.message ?? error); failure.hidden = false;
@@ -146,6 +174,7 @@ function mount(root, atlas, first, changed = () => {}) {
   const value_of = (m, layer, head) => atlas.values[(m * n_layer + layer) * n_head + head];
   const limits = m => {
     const seen = [...atlas.values.subarray(m * n_layer * n_head, (m + 1) * n_layer * n_head), ...atlas.chance.subarray(m * n_layer, (m + 1) * n_layer)].filter(Number.isFinite);
+    if (!seen.length) return [0, 1];
     let low = Math.min(...seen), high = Math.max(...seen);
     if (meta.measures[m].signed) { high = Math.max(-low, high); low = -high; }
     return high > low ? [low, high] : [low - .5, low + .5];
@@ -153,7 +182,9 @@ function mount(root, atlas, first, changed = () => {}) {
   function paint_grids() {
     const colours = look(root), room = Math.max(220, Math.min(420, root.clientWidth * .42 || 420));
     const size = grid_size(n_layer, n_head, room), area = [size.x, size.y, size.cell * n_head, size.cell * n_layer];
-    quilted ??= quilt(atlas.tiles, atlas.shape, luts[meta.small_palette]);
+    const small_colour = meta.colours.find(one => one.name === quilt_colour);
+    quilted ??= quilt(atlas.tiles, atlas.shape, luts[meta.small_palette ?? small_colour.palette]);
+    small_title.textContent = meta.small_title.replace("…", small_colour.label);
     for (const canvas of meta.measures.length ? [small, map] : [small]) {
       const pen = prepare(canvas, size.wide, size.high);
       if (canvas === small) {
@@ -437,12 +468,19 @@ function mount(root, atlas, first, changed = () => {}) {
   themed.observe(document.body, {attributeFilter: ["data-jp-theme-name", "data-vscode-theme-kind", "class"]});
   settle();
   paint_grids();
-  request({pictures: true, row: true, tiles: false});
+  request({pictures: true, row: true});
+  if (state.colour !== meta.colours[0].name || state.words || !state.sinks) request({tiles: true});
   return {
     ready: () => Boolean(shown?.pictures && shown.row),
     picture: kind => kind === "png" ? png_of() : `data:image/svg+xml;base64,${btoa(unescape(encodeURIComponent(svg_of())))}`,
     set: change => set(change, false),
-    overview: (tiles, shape, values, chance) => { Object.assign(atlas, {tiles, shape, values, chance}); quilted = null; paint_grids(); },
+    // of the weights, by token: what was shown otherwise is asked for again
+    overview: (tiles, shape, values, chance) => {
+      Object.assign(atlas, {values, chance});
+      if (state.colour === meta.colours[0].name && !state.words && state.sinks) { Object.assign(atlas, {tiles, shape}); quilted = null; }
+      paint_grids();
+    },
+    finding,
     end: () => { window.removeEventListener("keydown", pressed, true); resized.disconnect(); themed.disconnect(); dark.removeEventListener("change", later); },
   };
 }

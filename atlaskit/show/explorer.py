@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anywidget
 import ipywidgets as widgets
+import numpy as np
 import traitlets
 from bokeh.models import TapTool
 from bokeh.plotting import figure
@@ -17,9 +18,10 @@ from jaxtyping import Float
 from tqdm.auto import tqdm
 
 from atlaskit.records import Capture, Kind
-from atlaskit.show import levels, offline, still, theme
+from atlaskit.show import cause, levels, offline, still, theme
 from atlaskit.show.assets import SCRIPT, STYLE
 from atlaskit.show.board import Board, Single, reply, start
+from atlaskit.show.cause import Cause, Finder
 from atlaskit.show.heads import Source, source_of
 from atlaskit.show.levels import Array
 from atlaskit.show.live import Live, bound
@@ -38,6 +40,7 @@ function render({model, el}) {
   let number = 0, view = null;
   const hear = (message, buffers) => {
     if (message.overview) return start(message, buffers);
+    if ("finding" in message) return view?.finding(message);
     const waiting = open.get(message.number);
     if (!waiting) return;
     open.delete(message.number);
@@ -58,7 +61,8 @@ function render({model, el}) {
     const arrays = [bytes(tiles), message.shape, floats(values), floats(chance)];
     if (view) return view.overview(...arrays);
     const [tiles_, shape, values_, chance_] = arrays, meta = model.get("meta");
-    const atlas = {meta, tiles: tiles_, shape, values: values_, chance: chance_, ask};
+    const atlas = {meta, tiles: tiles_, shape, values: values_, chance: chance_, ask,
+                   find: () => model.send({find: true}), halt: () => model.send({halt: true})};
     view = mount(el, atlas, model.get("state"), state => { model.set("state", state); model.save_changes(); });
   };
   const moved = () => view?.set(model.get("state"));
@@ -94,11 +98,12 @@ class Atlas(anywidget.AnyWidget):
     meta = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, *, search: Callable[[], Iterable[Float[Array, " head"]]] | None = None) -> None:
         self.board = board
         super().__init__(meta=board.meta, state=start(board))
         self._pictures: list[DisplayHandle] = []
         self._timer: threading.Timer | None = None
+        self._finder = Finder(search, len(board.meta["layers"])) if search is not None else None
         self.on_msg(self._answer)
         self.observe(self._moved, names="state")
 
@@ -106,6 +111,8 @@ class Atlas(anywidget.AnyWidget):
         """Show something else: ``choose(layer=1, head=3)``. A layer is counted among those that attend."""
         if unknown := sorted(set(change) - set(self.state)):
             raise ValueError(f"there is no {', '.join(unknown)} to choose; there are {', '.join(self.state)}")
+        if change.get("colour") == "cause" and isinstance(self.board, Single) and self.board.causes is None:
+            raise ValueError("causal effects are not known yet: find_causes() begins, and join() on it waits for them")
         self.state = self.state | change
 
     def link(self, fig: figure) -> Live:
@@ -201,6 +208,22 @@ class Atlas(anywidget.AnyWidget):
         for shown in self._pictures:
             shown.update(picture, raw=True)
 
+    def find_causes(self) -> threading.Thread:
+        """Begin to find what the model loses without each head, as the page does when one asks there for it."""
+        if self._finder is None:
+            raise ValueError(cause.HOW)
+        return self._finder.begin(self._tell, self._found, lambda failure: self._tell("", failure=failure))
+
+    def _tell(self, text: str, **more: Any) -> None:
+        self.send({"finding": text} | more)
+
+    def _found(self, layers: list[Array]) -> None:
+        assert isinstance(self.board, Single)
+        self.board.know(np.stack([levels.as_array(layer) for layer in layers]))
+        self.meta = self.board.meta  # for pages that open later
+        self._answer(self, {"overview": True}, None)
+        self._tell("", colour=self.meta["colours"][-1])
+
     def page(self, *, title: str = "") -> str:
         """What is shown, as a page that answers without a kernel; `show.export` writes it to a file."""
         return offline.page(self.board, self.state, title=title or f"Attention of {self.meta['model']}")
@@ -215,6 +238,13 @@ class Atlas(anywidget.AnyWidget):
             arrays = [seen.tiles.data, seen.values.data, seen.chance.data]
             self.send({"overview": True, "shape": seen.tiles.shape}, arrays)
             return
+        if asked.get("find"):
+            self.find_causes()
+            return
+        if asked.get("halt"):
+            if self._finder is not None:
+                self._finder.stop()
+            return
         try:
             answer, buffers = reply(self.board, asked)
         except ValueError as error:  # a request that is refused; anything else is a bug
@@ -228,7 +258,9 @@ class Explorer(Atlas):
     The text is a capture, or anything that gives its patterns a few rows at a time, as `reread` does for a long one.
 
     `measures` are scores as `survey` takes them, each with its unit; the null of each is the same score of the ignorant
-    head. `effects` are numbers found elsewhere, one for each head, such as what its ablation changes.
+    head. `effects` are numbers found elsewhere, one for each head: maps of their own. `cause` is what the model loses
+    without each head in nats per token, a map and a colour; or what finds it a layer at a time once somebody asks,
+    such as ``lambda: models.layer_effects(model, text)``.
     """
 
     def __init__(
@@ -237,12 +269,15 @@ class Explorer(Atlas):
         *,
         measures: Measures | None = None,
         effects: Mapping[str, Float[Array, "layer head"]] | None = None,
+        cause: Cause | None = None,
         kind: Kind | None = None,
     ) -> None:
         known = {name: levels.as_array(values) for name, values in (effects or {}).items()}
-        board = Single(source_of(text, kind), measures or {}, known)
+        board = Single(source_of(text, kind), measures or {}, known, askable=cause is not None)
         read_all(board)
-        super().__init__(board)
+        if cause is not None and not callable(cause):
+            board.know(levels.as_array(cause))
+        super().__init__(board, search=cause if callable(cause) else None)
 
 
 class Compare(Atlas):

@@ -54,7 +54,9 @@ open_stored(document.getElementById("atlas"), {stored}).then(view => {{ window.e
 
 def page(board: Board, state: Mapping[str, Any], *, title: str) -> str:
     """The page of a board in a state; says with what resolution it was stored, and never takes more than 5 MB."""
-    asked = dict(state) | {"rows": "head", "colour": "weight", "window": None}
+    known = _known(board)
+    at = known.index(state["measure"]) if state["measure"] in known else 0
+    asked = dict(state) | {"rows": "head", "colour": "weight", "window": None, "measure": at}
     side, shades = _resolution(board, asked)
     stored = _stored(board, asked, side, shades)
     names = board.meta["units"]["words" if asked["words"] else "tokens"]
@@ -67,7 +69,9 @@ def page(board: Board, state: Mapping[str, Any], *, title: str) -> str:
         + ("" if asked["sinks"] else "Without sinks. ")
         + "Made by atlaskit; needs no network."
     )
+    measures = board.meta["measures"]
     stored["meta"] = board.meta | {
+        "measures": [measures[i] for i in known],
         "units": {"tokens": {"rows": names["rows"], "columns": names["columns"]}},
         "colours": board.meta["colours"][:1],
         "can_drop_sinks": False,
@@ -85,6 +89,12 @@ def page(board: Board, state: Mapping[str, Any], *, title: str) -> str:
             f"{n_row} tokens × {len(board.meta['head_names'])} heads. Gather words, or take a shorter text"
         )
     return text
+
+
+def _known(board: Board) -> list[int]:
+    """The maps that a page without a kernel can show: what nobody asked for while there was one is left out."""
+    maps = zip(board.meta["measures"], board.overview.values, strict=True)
+    return [i for i, (told, values) in enumerate(maps) if not told.get("asks") or np.isfinite(values).any()]
 
 
 def _heads(board: Board, asked: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -132,8 +142,8 @@ def _stored(board: Board, asked: dict[str, Any], side: int, shades: int) -> dict
         "size": [picture.window[1], picture.window[3]],
         "tiles": _packed(tiles),
         "tiles_shape": list(tiles.shape),
-        "values": _packed(board.overview.values),
-        "chance": _packed(board.overview.chance),
+        "values": _packed(board.overview.values[_known(board)]),
+        "chance": _packed(board.overview.chance[_known(board)]),
         "each": keys.shape[-1],
         "strongest": {
             "keys": [_packed(one) for one in keys],

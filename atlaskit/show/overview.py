@@ -15,7 +15,7 @@ from torch import Tensor
 from atlaskit.records import Rows, Score
 from atlaskit.show import levels
 from atlaskit.show.heads import Source
-from atlaskit.show.pictures import Pictures
+from atlaskit.show.pictures import Colour, Pictures
 
 Measures: TypeAlias = Mapping[str, tuple[Score, str]]
 """What is said of each head: {"entropy": (measure.entropy, "bits")}."""
@@ -77,10 +77,12 @@ def tile_side(n_head: int) -> int:
     return max(6, min(LARGEST_TILE, ACROSS // n_head))
 
 
-def tiles(pictures: Pictures, *, words: bool, sinks: bool) -> UInt8[np.ndarray, "layer head row column"]:
-    """The small pictures of every head in other units, or without sinks."""
+def tiles(
+    pictures: Pictures, colour: Colour, *, words: bool, sinks: bool
+) -> UInt8[np.ndarray, "layer head row column"]:
+    """The small pictures of every head in another colour or other units, or without sinks."""
     small = [
-        [_tile(picture.levels, pictures) for picture in pictures.layer(layer, words=words, sinks=sinks)]
+        [_tile(picture.levels, pictures) for picture in pictures.layer(layer, colour, words=words, sinks=sinks)]
         for layer in pictures.source.layers
     ]
     nothing = np.zeros_like(small[0][0])

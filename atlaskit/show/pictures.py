@@ -78,12 +78,18 @@ class Pictures:
         return picture
 
     def layer(
-        self, layer: int, *, words: bool = False, sinks: bool = True, look: Callable[[slice], None] | None = None
+        self,
+        layer: int,
+        colour: Colour = "weight",
+        *,
+        words: bool = False,
+        sinks: bool = True,
+        look: Callable[[slice], None] | None = None,
     ) -> list[Picture]:
-        """The weights of every head of a layer, kept. `look` is called for each tile of units while it is at hand."""
-        pictures = self._make(layer, slice(None), "weight", self.reader(words, sinks), None, look=look)
+        """Every head of a layer, kept. `look` is called for each tile of units while it is at hand."""
+        pictures = self._make(layer, slice(None), colour, self.reader(words, sinks), None, look=look)
         for head, picture in enumerate(pictures):
-            self.keep((layer, head, "weight", words, sinks), picture)
+            self.keep((layer, head, colour, words, sinks), picture)
         return pictures
 
     def keep(self, key: tuple[object, ...], picture: Picture) -> None:

@@ -21,7 +21,7 @@ PLATE, WRITING = "#424242", "#ffffff"  # the caption lies on a ground of its own
 def png(board: Board, state: Mapping[str, Any]) -> bytes:
     """Every head small, the chosen one large, on the page's own ground: what is undefined is clear."""
     pictures = board.pictures(state)
-    small = _quilt(board)
+    small = _quilt(board, state)
     wide = MARGIN + small.width + (SIDE + MARGIN) * len(pictures) + MARGIN
     sheet = Image.new("RGBA", (wide, max(small.height, SIDE) + 3 * MARGIN + 24))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
@@ -31,9 +31,7 @@ def png(board: Board, state: Mapping[str, Any]) -> bytes:
     pen.text(place, words, WRITING, font)
     sheet.paste(small, (MARGIN, 2 * MARGIN + 16))
     for i, (picture, panel) in enumerate(zip(pictures, board.meta["panels"], strict=False)):
-        palette = panel["palette"] or next(
-            one["palette"] for one in board.meta["colours"] if one["name"] == state["colour"]
-        )
+        palette = panel["palette"] or _palette(board, state)
         large = Image.fromarray(_coloured(picture.levels, palette)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
         left = 2 * MARGIN + small.width + i * (SIDE + MARGIN)
         sheet.paste(large, (left, 2 * MARGIN + 16))
@@ -50,11 +48,16 @@ def caption(board: Board, state: Mapping[str, Any]) -> str:
     return f"Attention of {board.meta['model']}: every head, and {what}"
 
 
-def _quilt(board: Board) -> Image.Image:
-    tiles = board.overview.tiles
+def _palette(board: Board, state: Mapping[str, Any]) -> str:
+    return next(str(one["palette"]) for one in board.meta["colours"] if one["name"] == state["colour"])
+
+
+def _quilt(board: Board, state: Mapping[str, Any]) -> Image.Image:
+    tiles = board.tiles(state)
     n_layer, n_head, high, wide = tiles.shape
+    palette = board.meta["small_palette"] or _palette(board, state)
     framed = np.pad(tiles, ((0, 0), (0, 0), (0, 1), (0, 1))).transpose(0, 2, 1, 3)
-    cells = _coloured(framed.reshape(n_layer * (high + 1), n_head * (wide + 1)), board.meta["small_palette"])
+    cells = _coloured(framed.reshape(n_layer * (high + 1), n_head * (wide + 1)), palette)
     image = Image.fromarray(cells)
     scale = min(SIDE / image.width, SIDE / image.height)
     return image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+import threading
 from dataclasses import replace
 
 import ipywidgets as widgets
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from atlaskit import measure, show
-from atlaskit.models import PLANTED, capture, load, planted, wrap
+from atlaskit.models import PLANTED, ablation_effects, capture, layer_effects, load, planted, wrap
 from atlaskit.records import Capture, LayerAttention, Tokens
 from atlaskit.show import still
 from atlaskit.show.board import Single, reply, start
@@ -127,7 +128,7 @@ def test_value_weighting_multiplies_by_the_length_of_the_value_vector():
 
 def test_without_value_vectors_weighting_by_them_is_refused_in_words():
     explorer = show.Explorer(capture_of(values=False))
-    assert [one["name"] for one in explorer.meta["colours"]] == ["weight", "lift"]
+    assert [one["name"] for one in explorer.meta["colours"]] == ["weight", "lift", "cause"]
     with pytest.raises(ValueError, match="does not tell its value vectors: colour by weight or by lift"):
         explorer.board.pictures(asked(explorer, colour="value"))
 
@@ -192,6 +193,117 @@ def test_numbers_found_elsewhere_are_a_map_without_a_null_and_must_fit():
     assert explorer.meta["measures"][2] == {"name": "ablation", "unit": "given", "signed": True, "has_null": False}
     with pytest.raises(ValueError, match="'ablation' is 3 layers × 2 heads; this text was read by 2 × 3"):
         show.Explorer(capture_of(), effects={"ablation": effects.T})
+
+
+EFFECTS = np.array([[0.5, -0.125, 0.0], [np.nan, 0.02, -2.0]])
+
+
+@pytest.mark.parametrize("rows", ["head", "token"])
+def test_by_cause_a_cell_is_the_weight_times_what_the_head_is_worth_so_that_a_row_adds_up_to_that(rows):
+    seen = capture_of()
+    explorer = show.Explorer(seen, measures=MEASURES, cause=EFFECTS)
+    (entry,) = [one for one in explorer.meta["colours"] if one["name"] == "cause"]
+    assert entry["label"] == "weight × loss without the head (nats per token)"
+    assert (entry["scale"], entry["ticks"][0], entry["ticks"][-1]) == (
+        {"kind": "signed root", "top": 2.0}, [1, "−2"], [255, "2"]
+    )  # fmt: skip
+    place = [one["name"] for one in explorer.meta["measures"]].index("causal effect")
+    np.testing.assert_array_equal(explorer.board.overview.values[place], EFFECTS.astype(np.float32))
+    for layer, head in np.ndindex(2, 3):
+        question = asked(explorer, colour="cause", layer=layer, head=head, rows=rows, token=13)
+        (picture,) = explorer.board.pictures(question)
+        shown = picture.levels if rows == "head" else picture.levels[None, 3 * layer + head]
+        pattern, inside = seen.layers[layer].pattern[head].numpy(), seen.layers[layer].support.numpy()
+        if rows == "token":
+            pattern, inside = pattern[[13]], inside[[13]]
+        if np.isnan(EFFECTS[layer, head]):
+            assert not shown.any()
+            continue
+        np.testing.assert_array_equal(shown > 0, inside)
+        share = (shown.astype(float) - 128) / 127
+        expected = EFFECTS[layer, head] * pattern / 2
+        error = np.abs(share - np.sign(expected) * np.sqrt(np.abs(expected)))[inside]
+        assert error.max() <= 0.5 / 127 + 0.5 / 254 + 1e-6  # half a step, and half of the weights' own
+    tiles = explorer.board.tiles(asked(explorer, colour="cause"))
+    assert tiles[1, 2][tiles[1, 2] > 0].max() <= 128 <= tiles[0, 0][tiles[0, 0] > 0].min()
+    assert set(np.unique(tiles[0, 2])) == {0, 128}
+
+
+def test_small_pictures_take_the_colour_that_was_chosen_too():
+    explorer = show.Explorer(capture_of())
+    for colour in ("lift", "value"):
+        tiles = explorer.board.tiles(asked(explorer, colour=colour))
+        np.testing.assert_array_equal(tiles[1, 2], explorer.board.views.head(1, 2, colour).levels)
+    assert explorer.board.tiles(asked(explorer)) is explorer.board.overview.tiles
+
+
+def told_by(explorer, monkeypatch):
+    sent = []
+    monkeypatch.setattr(explorer, "send", lambda content, buffers=None: sent.append(content))
+    return sent
+
+
+def test_causal_effects_are_found_on_request_a_layer_at_a_time(monkeypatch):
+    model = planted()
+    explorer = show.Explorer(capture(model, TWICE), measures=MEASURES, cause=lambda: layer_effects(model, TWICE))
+    sent = told_by(explorer, monkeypatch)
+    with pytest.raises(ValueError, match="causal effects are not known yet: find_causes"):
+        explorer.choose(colour="cause")
+    assert "causal effect" not in explorer.page()  # nobody asked
+    explorer._handle_custom_msg({"find": True}, [])
+    explorer.find_causes().join(60)  # the search that is under way
+    assert [one["finding"] for one in sent if one.get("finding")] == [
+        f"finding what the model loses without each head: {i} of 2 layers" for i in range(3)
+    ]
+    assert [one for one in sent if one.get("overview")]
+    assert sent[-1]["colour"]["scale"]["top"] > 0
+    assert "asks" not in sent[-1]["colour"]
+    effects = explorer.board.overview.values[-1]
+    np.testing.assert_allclose(effects, ablation_effects(model, [TWICE])["effect"][0], atol=1e-6)
+    assert divmod(int(effects.argmax()), 5) in (PLANTED["induction"], PLANTED["previous_token"])  # all that it knows
+    explorer.choose(colour="cause")
+    assert still.png(explorer.board, explorer.state)
+    assert '"causal effect"' in explorer.page()
+
+
+def test_a_search_stops_after_the_layer_under_way_and_a_refusal_is_told(monkeypatch):
+    at_work, stopped = threading.Event(), threading.Event()
+
+    def slowly():
+        yield np.zeros(3)
+        at_work.set()
+        assert stopped.wait(60)
+        yield np.zeros(3)
+
+    explorer = show.Explorer(capture_of(), cause=slowly)
+    sent, work = told_by(explorer, monkeypatch), explorer.find_causes()
+    assert at_work.wait(60)
+    explorer._handle_custom_msg({"halt": True}, [])
+    stopped.set()
+    work.join(60)
+    assert explorer.board.causes is None
+    assert sent[-1] == {"finding": "", "failure": ""}
+
+    def refused():
+        raise TypeError("tiny gives no logits")
+        yield
+
+    other = show.Explorer(capture_of(), cause=refused)
+    sent = told_by(other, monkeypatch)
+    other.find_causes().join(60)
+    assert sent[-1]["failure"] == "tiny gives no logits"
+    wrong = show.Explorer(capture_of(), cause=lambda: iter([np.zeros(3)]))
+    sent = told_by(wrong, monkeypatch)
+    wrong.find_causes().join(60)
+    assert "the causal effects are 1 × 3; this text was read by 2 × 3 layers × heads" in sent[-1]["failure"]
+
+
+def test_without_a_way_to_find_causes_the_choice_says_how_to_give_one():
+    explorer = show.Explorer(capture_of())
+    (entry,) = [one for one in explorer.meta["colours"] if one["name"] == "cause"]
+    assert "cause=lambda: models.layer_effects(model, text)" in entry["how"]
+    with pytest.raises(ValueError, match="is not known here"):
+        explorer.find_causes()
 
 
 def test_a_head_that_is_not_there_has_blank_pictures():
