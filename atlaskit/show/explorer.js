@@ -68,11 +68,12 @@ function mount(root, atlas, first, changed = () => {}) {
   const readout = h("p", {class: "ak-readout"}, "\u00a0");
   const strip = h("ol", {class: "ak-tokens", role: "listbox", tabindex: 0, "aria-label": "Tokens around the chosen one, coloured by what it gives them"});
   const said = h("div", {class: "ak-unseen", role: "status", "aria-live": "polite"});
+  const nulls = meta.measures.some(one => one.has_null !== false);
   const table = (caption, ...heads) => {
     const body = h("tbody");
     return [h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...heads.map(text => h("th", {scope: "col"}, text)))), body), body];
   };
-  const [measures_table, measures_body] = table("This head", "measure", "value", "ignorant head");
+  const [measures_table, measures_body] = table("This head", "measure", "value", ...(nulls ? ["ignorant head"] : []));
   const [reads_table, reads_body] = table("", ...meta.row_heads);
   const [far_table, far_body] = table(meta.far_title, "head", meta.far_column);
   const reads_caption = reads_table.caption, far_caption = far_table.caption;
@@ -222,7 +223,7 @@ function mount(root, atlas, first, changed = () => {}) {
     if (!pen) return {high, boxes};
     pen.fillStyle = colours.paper; pen.fillRect(0, 0, wide, high);
     shown.pictures.forEach((one, i) => {
-      const [x, y, w, hi, [q0, q1, k0, k1]] = boxes[i], [wq0, , wk0] = one.window, [sq, sk] = one.steps;
+      const [x, y, w, hi, [q0, q1, k0, k1]] = boxes[i], wq0 = by_head ? one.window[0] : 0, wk0 = one.window[2], [sq, sk] = one.steps;
       hatch(pen, x, y, w, hi);
       one.map ??= bitmap(one.levels, one.shape[0], one.shape[1], lut_of(i));
       pen.save();
@@ -266,7 +267,7 @@ function mount(root, atlas, first, changed = () => {}) {
   function fill_measures() {
     measures_table.caption.textContent = `${meta.noun} ${head_name()}`;
     measures_body.replaceChildren(...meta.measures.map((one, m) =>
-      line(`${one.name} (${one.unit})`, say(value_of(m, state.layer, state.head)), one.has_null === false ? "–" : say(atlas.chance[m * n_layer + state.layer]))));
+      line(`${one.name} (${one.unit})`, unknown(m) ? "not asked for yet" : say(value_of(m, state.layer, state.head)), ...(!nulls ? [] : one.has_null === false ? ["–"] : [say(atlas.chance[m * n_layer + state.layer])]))));
     if (!meta.measures.length) return;
     const m = state.measure, has_null = meta.measures[m].has_null !== false, far = [];
     for (let layer = 0; layer < n_layer; layer++) for (let head = 0; head < n_head; head++) {
@@ -288,17 +289,18 @@ function mount(root, atlas, first, changed = () => {}) {
     const lut = luts[diverging ? "diverging" : "sequential"];
     // a stored page knows the strongest keys alone; of the others it knows that they get less
     const weakest = shown.possible && Math.min(...[...row].filter(Number.isFinite).map(Math.abs));
-    const unknown = i => shown.possible?.[i] ? `<${say(weakest)}` : "–";
+    const other = i => shown.possible?.[i] ? `<${say(weakest)}` : "–";
+    const brief = value => value !== 0 && Math.abs(value) < 5e-4 ? "≈ 0" : say(value);
     strip.replaceChildren(...names.slice(from, from + 24).map((name, j) => {
       const i = from + j, value = row[i], known = Number.isFinite(value);
       const colour = known && lut[Math.round(diverging ? between(Math.sign(value) * Math.sqrt(Math.abs(value)), -1, 1) : between(Math.sqrt(value), 0, 1))];
-      return h("li", {role: "option", id: `${me}-t${i}`, "aria-selected": String(i === state.token && !units().columns), "aria-label": `${name_of(names, i)}, ${known ? say(value) : unknown(i) === "–" ? "not possible" : unknown(i)}`,
+      return h("li", {role: "option", id: `${me}-t${i}`, "aria-selected": String(i === state.token && !units().columns), "aria-label": `${name_of(names, i)}, ${known ? brief(value) : other(i) === "–" ? "not possible" : other(i)}`,
         style: known ? `background:${css(colour)};color:${ink_on(colour)}` : null, onclick: () => units().columns ? set({key: i}) : set({token: i})},
-        name, h("small", {}, known ? say(value) : unknown(i)));
+        name, h("small", {}, known ? brief(value) : other(i)));
     }));
     strip.setAttribute("aria-activedescendant", `${me}-t${clamp(state.token, from, from + 23)}`);
     const spoken = [`${meta.noun} ${head_name()}, token ${name_of(rows_of(), state.token)}.`];
-    meta.measures.forEach((one, m) => spoken.push(`${one.name} ${say(value_of(m, state.layer, state.head))} ${one.unit}` + (one.has_null === false ? "." : `, an ignorant head ${say(atlas.chance[m * n_layer + state.layer])}.`)));
+    meta.measures.forEach((one, m) => unknown(m) || spoken.push(`${one.name} ${say(value_of(m, state.layer, state.head))} ${one.unit}` + (one.has_null === false ? "." : `, an ignorant head ${say(atlas.chance[m * n_layer + state.layer])}.`)));
     if (order.length) spoken.push(`It ${meta.verb} most: ${order.slice(0, 3).map(i => `${names[i]} ${say(row[i])}`).join(", ")}.`);
     clearTimeout(speaking); // a held key would be read out forever
     speaking = setTimeout(() => { said.textContent = spoken.join(" "); }, 250);

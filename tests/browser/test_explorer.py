@@ -33,6 +33,9 @@ PICTURE = "() => document.querySelector('.ak-main canvas').toDataURL()"
 SPOKEN = "text => [...document.querySelectorAll('.ak-unseen')].some(one => one.textContent.includes(text))"
 
 
+DRESS = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
+
+
 def hostile_capture():
     n, text = len(HOSTILE), "".join(HOSTILE)
     ends = np.cumsum([len(one) for one in HOSTILE])
@@ -45,9 +48,9 @@ def hostile_capture():
     return Capture(HOSTILE[0], tokens, tokens, tuple(layers))
 
 
-def serious(page):
+def serious(page, within=None):
     """What axe-core finds that is serious or worse, as (rule, element)."""
-    found = Axe().run(page).response["violations"]
+    found = Axe().run(page, context=within).response["violations"]
     return [
         (one["id"], node["html"]) for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"]
     ]
@@ -146,6 +149,11 @@ def test_the_page_from_disk_answers_every_control_by_keys(opened, page):
     field(page, "Map").select_option("previous token")
     assert page.evaluate("document.querySelectorAll('.ak-side canvas')[1].toDataURL()") != before
     changed(page, lambda: field(page, "Rows").select_option("token"))
+    # a row is a head now: 0.0 gives all to the token before, 0.1 to the first, 1.1 as much to each of eight
+    high = page.evaluate("document.querySelector('.ak-main canvas').clientHeight") - 4 - 86 - 48
+    cell, shades = CELL.replace("HIGH", str(high)), show.theme.SEQUENTIAL
+    for row, key, level in ((0, 6, 255), (0, 5, 1), (1, 0, 255), (6, 3, round(1 + 254 * 8**-0.5))):
+        assert page.evaluate(cell, [row, key, 10]) == shades[level].lower()
     page.get_by_role("button", name="0.0").click()
     until(page, SPOKEN, "Head 0.0, token 7")
     assert page.errors == page.outside == []
@@ -172,7 +180,9 @@ def test_the_page_from_disk_saves_what_it_shows(opened, page, tmp_path):
         assert float(row["value"]) ** 0.5 == pytest.approx(weight**0.5, abs=0.5 / 254 + 1e-3)
 
 
-def test_a_pair_from_disk_shows_both_and_the_difference(opened, page):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_pair_from_disk_shows_both_and_the_difference(scheme, opened, page):
+    page.emulate_media(color_scheme=scheme)
     model = planted()
     one, other = (capture(model, f"ash bay {word} dew elm ash bay {word} dew elm") for word in ("cat", "owl"))
     opened(show.Compare(one, other, names=("cat", HOSTILE[0])))
@@ -198,8 +208,9 @@ import numpy as np
 show.load_notebook()
 model = models.planted()
 measures = {"entropy": (measure.entropy, "bits"), "previous token": (measure.mass_on(measure.previous_token), "mass")}
-seen = models.capture(model, "ash bay cat dew elm ash bay cat dew elm")
-explorer = show.Explorer(seen, measures=measures)
+text = "ash bay cat dew elm ash bay cat dew elm"
+seen = models.capture(model, text)
+explorer = show.Explorer(seen, measures=measures, cause=lambda: models.layer_effects(model, text))
 explorer""",
     """other = models.capture(model, "ash bay owl dew elm ash bay owl dew elm")
 show.Compare(seen, other, names=("<script>alert(1)</script>", "owl"))""",
@@ -226,13 +237,27 @@ def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run
     changed(page, lambda: maps.press("ArrowLeft"))
     until(page, SPOKEN, "Head 0.1, token 4")
     changed(page, lambda: field(page, "Colour").select_option("lift"))
+    # the kernel finds what the model loses without each head, and only then the colour changes
+    small = page.get_by_label("All heads: small pictures, layers down, heads across").first
+    before = small.evaluate("one => one.toDataURL()")
+    changed(page, lambda: field(page, "Colour").select_option("cause"))
+    assert field(page, "Colour").input_value() == "cause"
+    until(page, "was => document.querySelector('.ak-side canvas').toDataURL() !== was", before)
+    assert "weight × loss without the head (nats per token)" in page.locator(".ak-side .ak-title").first.inner_text()
+    field(page, "Map").select_option("causal effect")
+    first = page.get_by_role("table", name="Largest: causal effect").get_by_role("button").first
+    assert first.inner_text() in ("0.0", "1.0")  # previous token and induction: the planted model knows nothing else
+    changed(page, lambda: field(page, "Colour").select_option("lift"))
     changed(page, lambda: field(page, "Without sinks").check())
     changed(page, lambda: field(page, "Rows").select_option("token"))
     field(page, "Token").fill("6")
     until(page, SPOKEN, "Head 0.1, token 6")
     assert page.locator(".ak-explorer").first.locator("*").count() <= 300
-    found = Axe().run(page, context=".ak-explorer").response["violations"]
-    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
+    for theme in ("JupyterLab Dark", "JupyterLab Light"):
+        page.evaluate(DRESS, theme)
+        until(page, "theme => document.body.dataset.jpThemeName === theme", theme)
+        page.wait_for_timeout(500)
+        assert serious(page, ".ak-explorer") == []
     # a map of heads chooses with it: a tap there, and the chosen head is marked there
     page.locator(".bk-Figure").scroll_into_view_if_needed()
     page.wait_for_timeout(300)
