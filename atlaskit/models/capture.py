@@ -48,8 +48,9 @@ def capture(
     def listen(site: Site, call: Call | Report) -> Tensor | None:
         tile = call.attend()
         check_finite(site, tile.pattern if tile.output is None else tile.output.transpose(1, 2))
-        for head, mean in silent.get(len(seen), {}).items():
-            tile.output[:, :, head] = mean.to(tile.output)
+        if tile.output is not None:
+            for head, mean in silent.get(len(seen), {}).items():
+                tile.output[:, :, head] = mean.to(tile.output)
         seen.append((site, call, tile))
         return tile.output
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from atlaskit.show import cause, describe, overview
 from atlaskit.show.heads import Held, Source
 from atlaskit.show.overview import Measures, Overview
-from atlaskit.show.pictures import Picture, Pictures
+from atlaskit.show.pictures import Colour, Picture, Pictures
 
 
 @runtime_checkable
@@ -93,7 +93,7 @@ class Single:
     def pictures(self, asked: Mapping[str, Any]) -> list[Picture]:
         """One head, or one query of every head."""
         by_cause = asked["colour"] == "cause"
-        colour = "weight" if by_cause else asked["colour"]
+        colour: Colour = "weight" if by_cause else asked["colour"]
         if asked["rows"] == "token":
             picture = self.views.across(asked["token"], colour, **_units(asked))
             return [self._caused(picture, (slice(None), slice(None)))] if by_cause else [picture]
@@ -119,7 +119,8 @@ class Single:
     def tiles(self, asked: Mapping[str, Any]) -> UInt8[np.ndarray, "layer head row column"]:
         """Small pictures of every head; made once for each way of looking."""
         by_cause = asked["colour"] == "cause"
-        colour, units = "weight" if by_cause else asked["colour"], _units(asked)
+        colour: Colour = "weight" if by_cause else asked["colour"]
+        units = _units(asked)
         if (colour, *units.values()) == ("weight", False, True):
             small = self.overview.tiles
         else:

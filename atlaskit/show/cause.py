@@ -28,16 +28,17 @@ def colour(effects: Float[np.ndarray, "layer head"] | None, *, askable: bool) ->
     """The entry in the choice of colours: a weight times what its head is worth, so that a row adds up to that."""
     top = limit(effects) if effects is not None else 1.0
     shares = (-1.0, -0.2, -0.02, 0.0, 0.02, 0.2, 1.0)
-    entry = {
+    entry: dict[str, Any] = {
         "name": "cause",
+        "short": NAME,
         "label": f"weight × loss without the head ({UNIT})",
         "palette": "diverging",
         "scale": {"kind": "signed root", "top": top},
         "ticks": [[128 + 127 * math.copysign(abs(share) ** 0.5, share), theme.number(share * top)] for share in shares],
     }
     if effects is None:
-        entry |= {"short": NAME, "asks": True} if askable else {"short": NAME, "how": HOW}
-    return entry | {"short": NAME}
+        entry |= {"asks": True} if askable else {"how": HOW}
+    return entry
 
 
 def limit(effects: Float[np.ndarray, "layer head"]) -> float:
