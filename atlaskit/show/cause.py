@@ -48,8 +48,8 @@ def limit(effects: Float[np.ndarray, "layer head"]) -> float:
 
 
 def coloured(
-    weights: UInt8[np.ndarray, "*cells"], effects: Float[np.ndarray, "*#cells"], top: float
-) -> UInt8[np.ndarray, "*cells"]:
+    weights: UInt8[np.ndarray, "*axes"], effects: Float[np.ndarray, "*#axes"], top: float
+) -> UInt8[np.ndarray, "*axes"]:
     """Levels of weights, even in the root, as levels of weight × effect, even in the root of either sign."""
     steps = (levels.COARSE - 1) / 2
     height = np.sign(effects) * np.sqrt(np.abs(effects) / top) * steps / (levels.COARSE - 1)
