@@ -32,6 +32,7 @@ ROOMS = {
         "einops",
         "jaxtyping",
         "psutil",
+        "huggingface_hub",
         "safetensors",
         "tokenizers",
         "torch",

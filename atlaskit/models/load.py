@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 import transformers
+from huggingface_hub import constants, get_session
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -77,9 +79,12 @@ def _read(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Network and tokenizer from a folder or the hub, with every failure put into words."""
     where = name if folder is None else str(folder)
+    known = folder is not None or not _hub_answers()  # the library's own cache may still hold what the name means
     try:
         with _quiet(folder is not None):
-            config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(
+                where, revision=revision, trust_remote_code=False, local_files_only=known
+            )
             # The class that the checkpoint was saved from; AutoModel would drop a language-model head.
             kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], AutoModel)
             net, report = kind.from_pretrained(
@@ -89,16 +94,18 @@ def _read(
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
+                local_files_only=known,
                 output_loading_info=True,
             )
-            tokenizer = _tokenizer(where, revision)
+            tokenizer = _tokenizer(where, revision, known)
     except SafetensorError as error:
         raise OSError(f"the weights of {name} are truncated or damaged ({error}); fetch or copy them again") from error
     except OSError as error:
         if folder is None:
+            why = "it cannot be reached." if known else str(error).splitlines()[0]
             raise OSError(
                 f"{name!r} is neither a bundled model nor a folder, and could not be had from the hub: "
-                f"{str(error).splitlines()[0]} {_what_can_be_loaded()}"
+                f"{why} {_what_can_be_loaded(name)}"
             ) from error
         raise
     if report["missing_keys"]:
@@ -110,17 +117,28 @@ def _read(
     return net, tokenizer
 
 
-def _tokenizer(where: str, revision: str | None) -> PreTrainedTokenizerBase | None:
+def _hub_answers() -> bool:
+    """Whether the hub can be reached, asked once: the library asks six times, which takes half a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=5)
+    except Exception:  # its client, and so the kind of error, changes with the library's version
+        return False
+    return True
+
+
+def _tokenizer(where: str, revision: str | None, known: bool) -> PreTrainedTokenizerBase | None:
     """The checkpoint's tokenizer, or None where it has none: then texts are given as token ids."""
     try:
-        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False, local_files_only=known)
     except (OSError, ValueError):
         return None
 
 
-def _what_can_be_loaded() -> str:
+def _what_can_be_loaded(name: str = "") -> str:
     names = ", ".join(available()) or "none is installed"
-    return f"Without a network: {names}, or the path of a folder made by save_pretrained."
+    near = get_close_matches(name, available(), n=1, cutoff=0.8)
+    meant = f"Did you mean {near[0]}? " if near else ""
+    return f"{meant}Without a network: {names}, or the path of a folder made by save_pretrained."
 
 
 @contextmanager

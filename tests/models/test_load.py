@@ -1,6 +1,9 @@
 """Borders of loading: what is found where, and every way in which it can fail."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import families
 import pytest
@@ -9,6 +12,8 @@ from safetensors.torch import save_file
 from transformers import BertTokenizerFast
 
 from atlaskit import models
+
+SHARED = Path(__file__).parents[1] / "shared"
 
 
 @pytest.fixture
@@ -118,6 +123,23 @@ def test_a_name_that_only_the_hub_could_know():
         OSError, match=r"neither a bundled model nor a folder, and could not be had from the hub.*all-minilm"
     ):
         models.load("somebody/some-model")
+
+
+def test_a_mistyped_name_is_met_with_the_one_that_was_meant():
+    with pytest.raises(OSError, match=r"it cannot be reached\. Did you mean mini-causal\?"):
+        models.load("mini-casual")
+
+
+def test_a_hub_gives_a_model_and_what_it_gave_stays_when_it_is_out_of_reach(folder, tmp_path_factory):
+    said = subprocess.run(
+        [sys.executable, SHARED / "hub.py", folder, tmp_path_factory.mktemp("cache")],
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    unknown, gone = said.stdout.splitlines()
+    assert "not a valid model identifier" in unknown
+    assert "could not be had from the hub: it cannot be reached" in gone
+    assert "Retrying" not in said.stderr
 
 
 def test_a_model_without_attention_in_a_folder(tmp_path):
