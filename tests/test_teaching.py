@@ -34,6 +34,14 @@ def test_each_notebook_has_notes_with_aims_times_and_every_solution(path):
 
 
 @EACH
+def test_the_minutes_of_a_session_are_those_of_the_table(path):
+    (notes,) = re.findall(rf"^## {path.stem}\n(.*?)(?=^## |\Z)", NOTES, re.MULTILINE | re.DOTALL)
+    session = re.search(r"\*\*Session\.\*\*(.*?)\n\n", notes, re.DOTALL)[1]
+    row = re.search(rf"^\| {int(path.stem[:2])} .*\|$", NOTES, re.MULTILINE)[0]
+    assert sum(map(int, re.findall(r"\((\d+)(?: min)?\)", session))) == sum(map(int, re.findall(r"(\d+) min", row)))
+
+
+@EACH
 def test_the_gallery_has_a_small_picture_of_each(path):
     assert f"(notebooks/gallery/{path.stem}.png)" in README
     picture = ROOT / f"notebooks/gallery/{path.stem}.png"

@@ -31,6 +31,12 @@ PAGE = """
 body.jp-Notebook { max-width: 68rem; margin: 0 auto; padding: 2rem 1rem 6rem; background: var(--jp-layout-color0); }
 .jp-RenderedHTMLCommon { line-height: 1.6; }
 .jp-RenderedHTMLCommon math { font-size: 1.1em; }
+/* as JupyterLab has them, but with the contrast that WCAG AA asks for */
+body { --jp-mirror-editor-operator-color: #8a10e0; --jp-mirror-editor-number-color: #007000;
+  --jp-mirror-editor-comment-color: #2f6b6b; }
+@media (prefers-color-scheme: dark) { body { --jp-mirror-editor-operator-color: #cf8fff;
+  --jp-mirror-editor-number-color: #66bb6a; --jp-mirror-editor-comment-color: #7ab8b8; } }
+.jp-InputArea-prompt, .jp-OutputArea-prompt { color: var(--jp-ui-font-color1) !important; opacity: 1 !important; }
 .atlaskit-live { color: var(--jp-ui-font-color2); font-style: italic; }
 </style>
 {%- endblock -%}

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 import torch
-from axe_playwright_python.sync_playwright import Axe
+from accessible import serious
 
 from atlaskit import measure, show
 from atlaskit.models import capture, planted
@@ -46,14 +46,6 @@ def hostile_capture():
     patterns = scores.masked_fill(~support, -torch.inf).softmax(-1)
     layers = [LayerAttention(i, "decoder", one, support, *(None,) * 5, "", "") for i, one in enumerate(patterns)]
     return Capture(HOSTILE[0], tokens, tokens, tuple(layers))
-
-
-def serious(page, within=None):
-    """What axe-core finds that is serious or worse, as (rule, element)."""
-    found = Axe().run(page, context=within).response["violations"]
-    return [
-        (one["id"], node["html"]) for one in found if one["impact"] in ("serious", "critical") for node in one["nodes"]
-    ]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from accessible import serious
 
 from atlaskit import runs
 
@@ -21,6 +22,7 @@ def test_the_page_of_the_tutorial_draws_its_figures_without_a_network(scheme, ex
     assert page.outside == []
     drawn = [colours for colours, _ in canvases() if colours > 1]
     assert len(drawn) >= page.evaluate("Bokeh.documents.length") >= 4
+    assert serious(page) == []
     # where the explorers stood their pictures stand
     pictures = "[...document.querySelectorAll('img')].filter(one => one.src.startsWith('data:image/png')).length"
     assert page.evaluate(pictures) == 2
@@ -42,7 +44,10 @@ def test_the_page_is_readable_in_the_dark(executed, page):
 
 def test_the_report_opens_the_executed_notebook_inside_itself(executed, page):
     index = runs.report(executed("01_tutorial").parent)
-    page.goto(index.as_uri())
+    for scheme in ("dark", "light"):
+        page.emulate_media(color_scheme=scheme)
+        page.goto(index.as_uri())
+        assert serious(page) == []
     assert page.get_by_role("heading", name="01_tutorial").count() == 1
     assert page.get_by_role("columnheader").count() == 8
     page.get_by_text("Figures and text, here").click()
