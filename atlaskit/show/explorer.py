@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import anywidget
@@ -13,6 +14,7 @@ import numpy as np
 import traitlets
 from bokeh.models import TapTool
 from bokeh.plotting import figure
+from IPython.core.getipython import get_ipython
 from IPython.display import DisplayHandle, display
 from jaxtyping import Float
 from tqdm.auto import tqdm
@@ -104,6 +106,7 @@ class Atlas(anywidget.AnyWidget):
         self._pictures: list[DisplayHandle] = []
         self._timer: threading.Timer | None = None
         self._finder = Finder(search, len(board.meta["layers"])) if search is not None else None
+        self._unlink = ExitStack()
         self.on_msg(self._answer)
         self.observe(self._moved, names="state")
 
@@ -147,6 +150,7 @@ class Atlas(anywidget.AnyWidget):
         source.selected.on_change("indices", tapped)
         self.observe(mark, names="state")
         mark()
+        self._unlink.callback(source.selected.remove_on_change, "indices", tapped)
 
     def follow(self, fig: figure, columns: Callable[..., Mapping[str, Any]], **controls: Any) -> widgets.VBox:
         """A figure of the head that is chosen here: refilled from ``columns(layer, head, **values)``, as `bind` does.
@@ -186,6 +190,7 @@ class Atlas(anywidget.AnyWidget):
 
     def _ipython_display_(self) -> None:
         """The widget, and after it its picture: what is seen where no kernel answers. The live page hides it."""
+        _take_place(self)
         data, metadata = self._repr_mimebundle_() or ({}, {})
         display(data, metadata=metadata, raw=True)
         self._pictures.append(display(self._still(), raw=True, display_id=True))
@@ -224,6 +229,16 @@ class Atlas(anywidget.AnyWidget):
         self._answer(self, {"overview": True}, None)
         self._tell("", colour=self.meta["colours"][-1])
 
+    def close(self) -> None:
+        """Let go of the page and of linked figures: ipywidgets keeps what is open, and with it the text, for ever."""
+        if self.comm is not None:  # an atlas that was refused is closed too, before there is anything of it
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._finder is not None:
+                self._finder.stop()
+            self._unlink.close()
+        super().close()
+
     def page(self, *, title: str = "") -> str:
         """What is shown, as a page that answers without a kernel; `show.export` writes it to a file."""
         return offline.page(self.board, self.state, title=title or f"Attention of {self.meta['model']}")
@@ -250,6 +265,25 @@ class Atlas(anywidget.AnyWidget):
         except ValueError as error:  # a request that is refused; anything else is a bug
             answer, buffers = {"failure": str(error)}, []
         self.send(answer | {"number": asked["number"], "of": asked}, buffers)
+
+
+_shown: dict[str, tuple[str, list[Atlas]]] = {}  # by cell: its last run, and what that showed
+
+
+def _take_place(atlas: Atlas) -> None:
+    """A cell that is run again shows another atlas: close the one before it, unless another cell shows it too."""
+    parent = getattr(get_ipython(), "parent_header", None) or {}
+    cell, run = parent.get("metadata", {}).get("cellId"), parent.get("header", {}).get("msg_id")
+    if cell is not None:
+        last, here = _shown.pop(cell, (run, []))
+        elsewhere = [one for _, shown in _shown.values() for one in shown]
+        for one in here if last != run else []:
+            if one is not atlas and not any(one is other for other in elsewhere):
+                one.close()
+        _shown[cell] = (run, [*(here if last == run else []), atlas])
+    if atlas.comm is None:  # closed since, and wanted again
+        atlas.__dict__.pop("_repr_mimebundle_", None)
+        atlas.open()
 
 
 class Explorer(Atlas):
