@@ -208,6 +208,7 @@ def check_execution(folder, parameters):
     assert run.model_hash
     assert run.estimates, "what a notebook concludes is an Estimate"
     assert all(found.n >= 2 and found.unit for found in run.estimates.values())
+    assert run.arrays, "what it measured is kept, for whoever aggregates runs"
     outputs = [output for cell in cells(folder / f"{folder.name}.ipynb", "code") for output in cell.outputs]
     assert [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"] == []
     assert any("text/html" in output.get("data", {}) for output in outputs), "a notebook shows figures"

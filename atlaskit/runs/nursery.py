@@ -100,15 +100,16 @@ def nurse(module: str) -> None:
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what an import prints is no answer
     import_module(module)
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        pid = os.fork()
-        if pid == 0:
-            answers.close()
-            os._exit(_work(request))
-        answers.write(b"%d\n" % pid)
-        _, status = os.waitpid(pid, 0)
-        answers.write(b"%d\n" % os.waitstatus_to_exitcode(status))
+    with contextlib.suppress(BrokenPipeError):  # the driver has died, and nobody waits for an answer
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            pid = os.fork()
+            if pid == 0:
+                answers.close()
+                os._exit(_work(request))
+            answers.write(b"%d\n" % pid)
+            _, status = os.waitpid(pid, 0)
+            answers.write(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
 def family(pid: int) -> list[psutil.Process]:

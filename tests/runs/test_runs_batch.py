@@ -1,12 +1,16 @@
 """Story: real notebooks over a small grid, disturbed and undisturbed, with the aggregate byte by byte the same."""
 
 import json
+import math
+import random
 import re
 import signal
 import threading
 import time
 
+import numpy
 import psutil
+import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
@@ -16,7 +20,7 @@ from atlaskit.runs import aggregate
 DECLARED = 'text: str = "a"\nseed: int = 0\nuntil: str = ""'
 
 # A notebook that does not import atlaskit: its kernel starts fast. What Run.save would write, it writes itself.
-TINY = """import json, os, pathlib, random, time
+TINY = """import json, numpy, os, pathlib, random, time
 folder = pathlib.Path(os.environ["ATLASKIT_RUN_FOLDER"])
 began = pathlib.Path(until + ".began") if until else None
 if until and not began.exists():
@@ -29,6 +33,8 @@ content = {"notebook": "tiny", "parameters": {"text": text, "seed": seed, "until
 content["findings"] = {"bits <b>": {"$estimate": found | {"p": 0.5}}, "which": "3.7", "list": [1, 2], "count": 7}
 if text == "wrong":
     raise ValueError("no such <text>")
+numpy.savez(folder / "arrays.npz", bits=numpy.array([[draw, 1.5, -0.0], [numpy.nan, 2.0, seed]], numpy.float32))
+content["axes"] = {"bits": ["document", "head"]}
 (folder / "run.json").write_text(json.dumps(content | {"versions": {}}))"""
 
 
@@ -57,9 +63,9 @@ def test_a_batch_leaves_every_run_whole_and_its_failures_explained(whole):
     assert (done.count("done"), done.count("failed"), done.count("stopped")) == (2, 2, 0)
     names = list(done.ended)
     files = {str(path.relative_to(out / "done" / names[0])) for path in (out / "done" / names[0]).rglob("*.*")}
-    inside = {"tiny.ipynb", "tiny.html", "run.json", "outcome.json", "kernel.log"}
+    inside = {"tiny.ipynb", "tiny.html", "run.json", "arrays.npz", "outcome.json", "kernel.log"}
     assert files == {f"tiny/{name}" for name in inside} | {
-        "manifest.json", "findings.parquet", "index.html", "worker.log",
+        "manifest.json", "findings.parquet", "arrays/bits.parquet", "index.html", "worker.log",
     }  # fmt: skip
     assert done.ended[names[2]].failure.name == "ValueError"
     assert (out / "failed" / names[2] / "tiny/tiny.html").exists()
@@ -78,6 +84,16 @@ def test_the_aggregate_has_a_row_for_every_finding_with_its_parameters(whole):
     (effect,) = [one for one in runs.across(aggregate.aggregate_rows(runs.places(out)), ["text", "seed"]) if one.unit]
     assert effect.seeds == 2
     assert effect.value == pytest.approx((rows[0]["value"] + rows[4]["value"]) / 2)
+
+
+def test_the_arrays_of_all_runs_are_read_as_one_dataset_with_their_axes(whole):
+    out, done = whole
+    table = pyarrow.parquet.read_table(out / "done" / next(iter(done.ended)) / "arrays/bits.parquet").to_pydict()
+    assert (table["document"], table["head"]) == ([0, 0, 0, 1, 1, 1], [0, 1, 2, 0, 1, 2])
+    drawn = numpy.float32(random.Random("a 0").random())
+    numpy.testing.assert_array_equal(table["value"], [drawn, 1.5, -0.0, math.nan, 2.0, 0.0])
+    everything = pyarrow.dataset.dataset(sorted(map(str, out.glob("done/*/arrays/bits.parquet")))).to_table()
+    assert everything.num_rows == 12
 
 
 def test_the_page_puts_failures_first_links_every_run_and_escapes(whole):

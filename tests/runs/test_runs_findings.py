@@ -5,6 +5,7 @@ import math
 import struct
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,38 @@ def test_what_a_run_saves_is_what_it_loads(tmp_path):
     assert same(back.findings, run.findings)
     assert (back.notebook, back.model_hash, back.seed, back.versions) == ("a", "f00", 7, run.versions)
     assert back.estimates.keys() == {"entropy"}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int64, torch.bool])
+def test_an_array_that_is_kept_comes_back_to_the_bit_with_its_axes(kind, tmp_path):
+    values = torch.tensor([[0.1, -0.0, 5.0], [9.0, 3.0, 0.0]]).to(kind)
+    if kind.is_floating_point:
+        values[0, 2], values[1, 0] = math.nan, math.inf
+        values.requires_grad_()
+    run = Run("a", {})
+    run.keep("bits", values, "document head")
+    run.keep("of.one-axis_2", values[0], "head")
+    run.save(tmp_path)
+    axes, found = Run.load(tmp_path).arrays["bits"]
+    assert (axes, found.dtype, found.tobytes()) == (
+        ("document", "head"), values.detach().numpy().dtype, values.detach().numpy().tobytes(),
+    )  # fmt: skip
+    assert Run.load(tmp_path).arrays["of.one-axis_2"][0] == ("head",)
+
+
+def test_a_run_without_arrays_writes_no_file_of_them(tmp_path):
+    Run("a", {}).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+    assert Run.load(tmp_path).arrays == {}
+
+
+def test_an_array_that_could_not_be_told_from_its_name_and_axes_is_refused():
+    for axes in ("head", "head head", "document head place"):
+        with pytest.raises(ValueError, match=r"array bits is \(2, 3\), and .* names \d axes"):
+            Run("a", {}).keep("bits", torch.zeros(2, 3), axes)
+    for name in ("", "../bits", "a/b", ".hidden", "two words"):
+        with pytest.raises(ValueError, match="cannot name a file"):
+            Run("a", {}).keep(name, torch.zeros(2), "head")
 
 
 def test_the_file_is_sorted_and_names_the_versions(tmp_path):

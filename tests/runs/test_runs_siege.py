@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -16,7 +17,7 @@ import pytest
 
 from atlaskit import runs
 
-pytestmark = [pytest.mark.siege, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.siege, pytest.mark.timeout(7200)]
 
 SHARED = Path(__file__).parents[1] / "shared"
 
@@ -24,7 +25,8 @@ N = 100
 
 DECLARED = "seed: int = 0"
 
-SQUARE = """import json, os, pathlib
+SQUARE = """import json, os, pathlib, time
+time.sleep(0.3)
 content = {"notebook": "square", "parameters": {"seed": seed}, "findings": {"square": seed * seed}}
 path = pathlib.Path(os.environ["ATLASKIT_RUN_FOLDER"]) / "run.json"
 path.write_text(json.dumps(content | {"model_hash": None, "versions": {}}))"""
@@ -37,34 +39,59 @@ with runs.Local(2) as executor:
 sys.exit(done.count("failed") + done.count("stopped") > 0)
 """
 
+KINDS = ("driver", "worker", "run", "kernel")
+"""Each a child of the one before."""
+
+
+def some(driver, kind, dice):
+    """One process of the kind that is at work below a driver, or None."""
+    found = [psutil.Process(driver.pid)]
+    try:
+        for _ in KINDS[: KINDS.index(kind)]:
+            found = [child for one in found for child in one.children()]
+    except psutil.NoSuchProcess:
+        return None
+    return dice.choice(found) if found else None
+
+
+def published(out):
+    """What tells a finished run from one that was made again: run -> its manifest's place and date on the disk."""
+    found = {path.parent.name: path.stat() for path in out.glob("done/*/manifest.json")}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in found.items()}
+
 
 def test_a_hundred_runs_under_random_kills_are_done_once_each(write, tmp_path):
     notebook = write(tmp_path / "square.ipynb", SQUARE, declared=DECLARED)
     out, dice = tmp_path / "out", random.Random(0)
     command = [sys.executable, "-c", DRIVER, str(notebook), str(out), str(N)]
-    finished, killed, started = {}, {"driver": 0, "below": 0}, 0
-    code = None
+    finished, killed, drivers, code = {}, Counter(), 0, None
     while code != 0:
-        started += 1
-        assert started < N
+        drivers += 1
+        assert drivers <= N
         driver = subprocess.Popen(command)
-        time.sleep(5)
+        before, due = len(published(out)), None
         while (code := driver.poll()) is None:
-            time.sleep(dice.uniform(0.5, 5))
-            for manifest in out.glob("done/*/manifest.json"):
-                assert finished.setdefault(manifest, manifest.stat().st_ino) == manifest.stat().st_ino, "done twice"
-            below = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
-            if dice.random() < 0.05:
-                driver.kill()
-                killed["driver"] += 1
-            elif below:
-                dice.choice(below).kill()
-                killed["below"] += 1
-    print(f"{started} drivers, {killed} killed")
+            time.sleep(0.05)
+            now = published(out)
+            assert finished.items() <= now.items(), "what was finished is lost, or was done again"
+            finished = now
+            if due is None and len(now) > before:  # only then, or nothing would ever get done
+                due = time.monotonic() + dice.uniform(0, 3)
+            if due is not None and time.monotonic() > due:
+                (kind,) = dice.choices(KINDS, weights=(1, 3, 3, 3))  # a driver's start takes longest
+                if (victim := some(driver, kind, dice)) is not None:
+                    victim.kill()
+                    killed[kind] += 1
+                    before, due = len(now), None
+    print(f"{drivers} drivers; killed: {dict(killed)}")
+    assert set(killed) == set(KINDS)
+    assert killed.total() > N / 4
     rows = pyarrow.parquet.read_table(out / "aggregate.parquet").to_pylist()
     assert [(row["parameter.seed"], row["value"]) for row in rows] == [(seed, seed * seed) for seed in range(N)]
-    assert killed["driver"]
-    assert killed["below"] > N / 10
+    undisturbed = tmp_path / "undisturbed"
+    subprocess.run([*command[:4], str(undisturbed), str(N)], check=True)
+    for name in ("aggregate.parquet", "across.csv"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 CLUSTER = """import pickle, sys
