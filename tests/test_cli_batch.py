@@ -111,6 +111,27 @@ def test_every_kind_of_executor_can_be_asked_for(plan, monkeypatch):
     ]
 
 
+def test_where_a_cluster_is_to_be_seen_is_told(plan, monkeypatch, capsys):
+    asked = []
+
+    class Cluster:
+        dashboard = "http://127.0.0.1:8787/status"
+
+        def __init__(self, *given, **options):
+            asked.append((given, options))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            """Nothing is open."""
+
+    monkeypatch.setattr(runs, "Dask", Cluster)
+    batch.executor(runs.read_plan(plan), {"kind": "dask", "scheduler": "tcp://10.0.0.1:8786", "workers": 3})
+    assert asked == [(("tcp://10.0.0.1:8786",), {"workers": 3})]
+    assert capsys.readouterr().out == "dashboard: http://127.0.0.1:8787/status\n"
+
+
 def test_the_report_of_a_folder_that_holds_nothing_says_what_to_do(tmp_path):
     done = call("report", tmp_path)
     assert done.exit_code == 1

@@ -138,19 +138,27 @@ ATTENTION_ATLAS_BIAS: dict[str, tuple[str, str]] = {
 """Attention Atlas on bias: each flawed quantity, its flaw, and ours instead."""
 
 
-_TOLD: set[str] = set()
+OF_MODULE = {
+    "faa": FAA,
+    "attention_analyzer": ANALYZER,
+    "attention_atlas": ATTENTION_ATLAS,
+    "attention_atlas_bias": ATTENTION_ATLAS_BIAS,
+}
+"""Which of our modules stands in for which package; two packages may use one name for two quantities."""
+
+_TOLD: set[tuple[str, str]] = set()
 
 
 def told_once(method: Callable[P, R]) -> Callable[P, R]:
     """Warn at the first call of a flawed quantity."""
-    name = method.__name__
-    reason, instead = (FAA | ANALYZER | ATTENTION_ATLAS | ATTENTION_ATLAS_BIAS)[name]
+    module, name = method.__module__.rpartition(".")[2], method.__name__
+    reason, instead = OF_MODULE[module][name]
 
     @wraps(method)
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
-        if name not in _TOLD:
+        if (module, name) not in _TOLD:
             warnings.warn(f"{name}: {reason}. Use {instead}.", FlawedQuantity, stacklevel=2)
-            _TOLD.add(name)
+            _TOLD.add((module, name))
         return method(*args, **kwargs)
 
     return told

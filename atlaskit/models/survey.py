@@ -21,7 +21,7 @@ from atlaskit.models.observe import observe
 from atlaskit.models.proof import Site
 from atlaskit.models.report import Report, Reported
 from atlaskit.models.scoring import Asked, Sums, asked
-from atlaskit.models.tiles import tiles, written
+from atlaskit.models.tiles import tiles, written, written_by
 from atlaskit.records import Kind, Rows, Score, Survey
 
 Means = dict[str, Float[Tensor, "layer head"]]
@@ -164,13 +164,8 @@ def _keys(site: Site, document: Read) -> Any:
 
 
 def _unseen(site: Site, call: Call | Report) -> Tensor | None:
-    """What the heads of a layer that nobody asked about write; in tiles, too, as its pattern is no smaller."""
-    if isinstance(call, Report):
-        return None
-    output: Tensor | None = None
-    for rows in tiles(call, len(call.q) * site.n_head):
-        output = written(output, call.attend(rows).output, rows, call.n_query)
-    return output
+    """What the heads of a layer that nobody asked about write."""
+    return None if isinstance(call, Report) else written_by(call, site.n_head)
 
 
 def _fields(record: Any) -> dict[str, Any]:

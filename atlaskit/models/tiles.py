@@ -30,6 +30,14 @@ def tiles(call: Call | Report, n_pattern: int) -> Iterator[slice]:
         yield slice(start, min(start + step, call.n_query))
 
 
+def written_by(call: Call, n_head: int) -> Float[Tensor, "batch query head d_value"] | None:
+    """What a layer's heads write, its query rows in tiles, since its pattern may be large."""
+    output: Tensor | None = None
+    for rows in tiles(call, len(call.q) * n_head):
+        output = written(output, call.attend(rows).output, rows, call.n_query)
+    return output
+
+
 def written(
     output: Float[Tensor, "batch _ head d_value"] | None,
     part: Float[Tensor, "batch query head d_value"],

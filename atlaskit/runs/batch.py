@@ -9,24 +9,18 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import nbformat
-import numpy as np
-import torch
-
-from .aggregate import TYPES, finding_rows, write_aggregate, write_batch
+from .aggregate import write_aggregate, write_batch
 from .driving import alone_in, drive
-from .execution import execute
 from .executors import Executor, Local
-from .jsonfile import Json, decode, encode, write_whole
+from .jsonfile import Json, encode, write_whole
 from .manifest import digest, file_hash, hashes
 from .parameters import check_parameters
 from .plan import Plan, Planned, expand, told
 from .reporting import report
 from .supervise import FULL
-from .table import write_columns, write_rows
 from .task import Ended, Limits, Task
 
-WORK = "atlaskit.runs.batch:work"
+WORK = "atlaskit.runs.work:work"
 
 
 @dataclass(frozen=True)
@@ -104,19 +98,6 @@ def run_plan(
     return Batch(plan, ended)
 
 
-def work(folder: Path, *, notebook: str, parameters: Mapping[str, Json], cell_seconds: int) -> None:
-    """One run, in a process of its own: the executed notebook, its page, its findings and arrays as rows."""
-    source = Path(notebook)
-    run = execute(source, folder, decode(parameters), timeout=cell_seconds)
-    write_rows(folder / "findings.parquet", finding_rows(run), TYPES)
-    for name, (axes, values) in run.arrays.items():
-        places = np.indices(values.shape).reshape(len(axes), -1)
-        columns = {axis: torch.from_numpy(place) for axis, place in zip(axes, places, strict=True)}
-        (folder / "arrays").mkdir(exist_ok=True)
-        write_columns(folder / "arrays" / f"{name}.parquet", columns | {"value": torch.from_numpy(values.reshape(-1))})
-    report(folder)
-
-
 def _tasks(plan: Plan) -> list[Task]:
     """The runs as tasks. What a result depends on: cells, parameters, what those point to, this atlaskit."""
     source = {notebook: _source(notebook) for notebook in {run.notebook for run in plan.runs}}
@@ -156,6 +137,8 @@ def _content(cwd: Path, value: str) -> str | None:
 
 def _source(notebook: Path) -> str:
     """The hash of what runs: outputs and cell ids change nothing."""
+    import nbformat  # takes seconds, as in `declared_parameters`
+
     cells = nbformat.read(notebook, as_version=4).cells
     return digest([[cell.cell_type, cell.source, cell.metadata.get("tags", [])] for cell in cells])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from .jsonfile import Json
@@ -68,7 +68,7 @@ class ExactSums:
         """The mean with Student's interval over documents."""
         found = []
         for n, mean, deviation in zip(self.count, self.mean(), self.deviation(), strict=True):
-            half = float(t.ppf((1 + level) / 2, n - 1)) * deviation / math.sqrt(n) if n > 1 else math.nan
+            half = float(stdtrit(n - 1, (1 + level) / 2)) * deviation / math.sqrt(n) if n > 1 else math.nan
             found.append((mean, mean - half, mean + half))
         return found
 

@@ -114,7 +114,7 @@ class Dask:
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future:
         """Call it on the worker that the scheduler chooses; on another one, if that worker dies."""
-        return self._calls.submit(function, *arguments)
+        return self._calls.submit(_settled, function, *arguments)
 
     def together(self) -> AbstractContextManager[Any]:
         """Nothing is gained by it here."""
@@ -176,3 +176,11 @@ class Slurm:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Nothing of ours stays behind: the queue has the jobs."""
+
+
+def _settled(function: Callable[..., Any], /, *arguments: Any) -> Any:
+    """Call it in a thread of a cluster's worker, whose nursery stays for the next call and ends with the worker."""
+    if not hasattr(own, "place"):
+        own.place = Place()
+    own.place.stop.clear()  # of a disk that was full for an earlier call
+    return function(*arguments)

@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from .jsonfile import Json, encode
 
 TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
@@ -40,6 +38,8 @@ class Parameter:
 
 def declared_parameters(notebook: Path | str) -> dict[str, Parameter]:
     """The parameters of a notebook, read from its one cell tagged ``parameters`` without running anything."""
+    import nbformat  # takes seconds, for which a notebook that only records what it found need not wait
+
     path = Path(notebook)
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:

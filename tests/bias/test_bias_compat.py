@@ -51,6 +51,22 @@ def test_no_flagged_token_is_no_ratio():
         old.bar(torch.ones(1, 20, 20) / 20, measure.full(20), torch.zeros(20, dtype=torch.bool))
 
 
+def test_two_packages_may_use_one_name_and_each_flaw_is_told(monkeypatch):
+    def bar():
+        pass
+
+    monkeypatch.setattr(flaws, "_TOLD", set())
+    monkeypatch.setitem(flaws.FAA, "bar", ("another bar", "nothing"))
+    both = []
+    for module in ("atlaskit.compat.faa", "atlaskit.compat.attention_atlas_bias"):
+        bar.__module__ = module
+        both.append(flaws.told_once(bar))
+    with warnings.catch_warnings(record=True, action="always") as heard:
+        for told in both * 2:
+            told()
+    assert [str(one.message).split(":")[1][:12] for one in heard] == [" another bar", " it divides "]
+
+
 def test_each_flaw_is_told_once_and_names_what_to_use_that_exists(monkeypatch):
     monkeypatch.setattr(flaws, "_TOLD", set())
     support = measure.full(4)

@@ -28,6 +28,22 @@ from tqdm.auto import tqdm
 sum(tqdm(range(3), desc="counting"))
 ipywidgets.IntSlider()"""
 
+PROGRESS = """from concurrent.futures import Future
+from contextlib import nullcontext
+from pathlib import Path
+from atlaskit import runs
+class Now:
+    def submit(self, function, task):
+        future = Future()
+        future.set_result(runs.Ended(task.name, "failed" if task.name == "c" else "done"))
+        return future
+    def together(self):
+        return nullcontext()
+runs.drive([runs.Task(name, "", {}, {}, Path("unused").resolve()) for name in "abc"], Now(), note=lambda: "5 tokens/s")
+shown = ipywidgets.Widget.get_manager_state()["state"].values()
+texts = [" ".join(one["state"]["value"].split()) for one in shown if one["model_name"] == "HTMLModel"]
+run.find("progress", [text for text in texts if "to go" in text])"""
+
 FORMULA = r"The weights are $\frac{q \cdot k}{\sqrt{d}}$, and [a link](https://example.org) is only a link."
 
 
@@ -59,7 +75,9 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="session")
 def good(out, tmp_path_factory):
     """A notebook that finishes, executed once: the Run that `execute` returned."""
-    source = write_notebook(tmp_path_factory.mktemp("src") / "good.ipynb", SETUP, FINDINGS, LOOK, "run.save()")
+    source = write_notebook(
+        tmp_path_factory.mktemp("src") / "good.ipynb", SETUP, FINDINGS, PROGRESS, LOOK, "run.save()"
+    )
     return runs.execute(source, out, {"size": 5, "rate": float("inf")})
 
 

@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import distributed
@@ -99,6 +101,23 @@ def test_a_cluster_over_tcp_that_loses_a_worker_gives_the_same_bytes(cluster, lo
     assert len(killed) == 1
     assert {one.state for one in ended.values()} == {"done"}
     assert bytes_of(tmp_path / "out/done") == local
+
+
+def test_a_cluster_of_our_own_listens_on_loopback_alone_shows_its_dashboard_and_leaves_nothing(local, tmp_path):
+    before = {one.pid for one in psutil.Process().children(recursive=True)}
+    with runs.Dask(workers=1) as executor:
+        ended = runs.drive(tasks(tmp_path / "out", tmp_path / "diary.txt", n=2, seconds=0.0), executor, progress=False)
+        ours = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        listening = {one.laddr for process in ours for one in process.net_connections("inet") if one.status == "LISTEN"}
+        with urllib.request.urlopen(executor.dashboard, timeout=PATIENCE) as page:
+            assert b"Dask" in page.read()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/status", executor.dashboard)
+    assert {one.state for one in ended.values()} == {"done"}
+    assert bytes_of(tmp_path / "out/done") == {name: content for name, content in local.items() if name < "t2"}
+    assert {at.ip for at in listening} == {"127.0.0.1"}
+    assert len(listening) >= 3  # scheduler, worker, dashboard
+    left = [one for one in psutil.Process().children(recursive=True) if one.pid not in before]
+    assert [one for one in left if "tracker" not in " ".join(one.cmdline())] == []
 
 
 @pytest.mark.parametrize("kind", ["local", "debug"])

@@ -53,6 +53,12 @@ def test_the_html_loads_nothing_from_outside_and_keeps_figures_and_formulas(good
     assert '<html lang="en">' in html
 
 
+def test_in_a_notebook_progress_is_a_widget_that_counts_and_tells_what_the_caller_notes(good, out):
+    (text,) = good.findings["progress"]
+    assert "2 done, 0 running, 1 failed, 0 to go, 5 tokens/s" in text
+    assert "to go" not in text_of(out / "good/good.ipynb"), "a line on stderr would be printed at each look"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
