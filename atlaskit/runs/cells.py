@@ -28,6 +28,9 @@ EXPECTED = (PapermillExecutionError, RuntimeError, TimeoutError)
 
 LOG = "kernel.log"
 
+START = 300
+"""Seconds that a kernel is given to start, on a busy machine or from a slow disk."""
+
 COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -41,6 +44,7 @@ def run_cells(source: Path, kept: Path, given: Mapping[str, Json], *, timeout: i
         kernel_manager_class=_kernel_in(kept.parent),
         progress_bar={"desc": source.stem, "disable": None, "leave": False},  # None: only in a terminal
         store_widget_state=False,  # it holds each figure twice, as it was first drawn, and needs a CDN to be seen
+        start_timeout=START,
         execution_timeout=timeout,
     )
 

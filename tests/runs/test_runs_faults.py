@@ -19,7 +19,7 @@ from atlaskit.runs.nursery import FAILURE
 from atlaskit.runs.supervise import own
 
 SHARED = Path(__file__).parents[1] / "shared"
-PATIENCE = 120
+PATIENCE = 240
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +204,15 @@ def test_the_second_to_publish_drops_its_own(chore, tmp_path):
         manifest.publish(staging, task)
     assert (task.done / "result.txt").read_text() == "first"
     assert list((tmp_path / "out/work").iterdir()) == []
+
+
+def test_a_result_and_its_name_are_on_the_disk_before_anyone_is_told(chore, monkeypatch):
+    task, flushed, flush = chore("a"), [], os.fsync
+    monkeypatch.setattr("os.fsync", lambda file: flushed.append(os.fstat(file).st_ino) or flush(file))
+    staging = task.staging()
+    (staging / "result.txt").touch()
+    manifest.publish(staging, task)
+    assert flushed == [(task.done / "manifest.json").stat().st_ino, task.done.parent.stat().st_ino]
 
 
 def test_two_drivers_do_not_share_a_folder_and_a_killed_one_lets_go(tmp_path):

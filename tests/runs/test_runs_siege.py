@@ -130,49 +130,47 @@ def hosts():
             subprocess.run([ip, "netns", "del", name], capture_output=True, check=False)
 
 
-def test_three_hosts_give_the_bytes_of_one(hosts, tmp_path, monkeypatch):
+def test_three_hosts_of_which_one_dies_give_the_bytes_of_one(hosts, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(SHARED), os.environ.get("PYTHONPATH", "")]))
 
-    def tasks(name):
-        diary = str(tmp_path / f"{name}.txt")
+    def tasks(name, seconds):
+        work = {"diary": str(tmp_path / f"{name}.txt"), "seconds": seconds}
         return [
-            runs.Task(f"t{i}", "chores:write", {"diary": diary, "name": f"t{i}"}, {"i": i}, out=tmp_path / name)
-            for i in range(6)
+            runs.Task(f"t{i}", "chores:slow", work | {"name": f"t{i}"}, {"i": i}, out=tmp_path / name) for i in range(9)
         ]
 
     with runs.Local(1) as executor:
-        runs.drive(tasks("alone"), executor, progress=False)
+        runs.drive(tasks("alone", 0.0), executor, progress=False)
     address = tmp_path / "address.json"
-    common = ["--scheduler-file", str(address), "--no-dashboard"]
     (first, at), *_ = hosts
-    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-    started = [subprocess.Popen([*first, *module, *common, "--host", at, "--port", "0"], cwd=tmp_path)]
+    python, common = [sys.executable, "-m"], ["--scheduler-file", str(address), "--no-dashboard"]
+    scheduler = [*first, *python, "distributed.cli.dask_scheduler", *common, "--host", at, "--port", "0"]
+    started = [subprocess.Popen(scheduler, cwd=tmp_path)]
     try:
         while not address.exists():
             time.sleep(0.1)
         for prefix, own in hosts:
-            worker = [
-                *prefix,
-                sys.executable,
-                "-m",
-                "distributed.cli.dask_worker",
-                *common,
-                "--host",
-                own,
-                "--no-nanny",
-            ]
+            worker = [*prefix, *python, "distributed.cli.dask_worker", *common, "--host", own, "--no-nanny"]
             started.append(subprocess.Popen([*worker, "--nthreads", "1"], cwd=tmp_path))
-        scheduler = json.loads(address.read_text())["address"]
-        assert scheduler.startswith("tcp://10.77.0.1:")
-        driver = [*first, sys.executable, "-c", CLUSTER, scheduler]
-        subprocess.run(driver, input=pickle.dumps(tasks("three")), check=True, cwd=tmp_path)
+        where = json.loads(address.read_text())["address"]
+        assert where.startswith("tcp://10.77.0.1:")
+        driver = subprocess.Popen([*first, sys.executable, "-c", CLUSTER, where], stdin=subprocess.PIPE, cwd=tmp_path)
+        started.append(driver)
+        driver.stdin.write(pickle.dumps(tasks("three", 1.0)))
+        driver.stdin.close()
+        while not (done := list(tmp_path.glob("three/done/*/manifest.json"))):
+            assert driver.poll() is None
+            time.sleep(0.1)
+        started[3].kill()  # the third host's worker
+        assert driver.wait() == 0
+        assert len(done) < 9, "it was killed too late to matter"
     finally:
         for process in started:
-            process.terminate()
+            process.kill()
             process.wait()
     found = [
         {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in (tmp_path / name / "done").rglob("*.*")}
         for name in ("alone", "three")
     ]
     assert found[0] == found[1]
-    assert len(found[0]) == 18
+    assert len(found[0]) == 27
