@@ -139,8 +139,11 @@ def test_the_report_of_a_folder_that_holds_nothing_says_what_to_do(tmp_path):
 
 
 @pytest.mark.story
-def test_the_report_of_a_batch_draws_every_finding(plan, ending, tmp_path):
-    ending(*["done"] * 4)
+def test_the_report_of_a_batch_draws_every_finding_and_once_more_along_checkpoints(plan, ending, tmp_path):
+    plan.write_text(
+        plan.read_text().replace("mini-causal, all-minilm-l6-v2", "mini-steps/0, mini-steps/3000, mini-steps/9000")
+    )
+    ending(*["done"] * 6)
     call("batch", plan)
     for i, place in enumerate(runs.places(tmp_path / "o")):
         found = {"value": i + 1.0, "low": i + 0.5, "high": i + 1.5, "null_low": -1.0, "null_high": 0.0, "unit": "bits"}
@@ -154,9 +157,13 @@ def test_the_report_of_a_batch_draws_every_finding(plan, ending, tmp_path):
     done = call("report", tmp_path / "o")
     assert done.exit_code == 0, done.output
     run = runs.Run.load(tmp_path / "o/aggregate")
-    assert run.findings["runs done"] == 4
-    assert run.findings["findings in a setting"] == 4
+    assert run.findings["runs done"] == 6
+    assert run.findings["findings in a setting"] == 6
     assert run.findings["of these apart from their null"] == 0
+    cells = nbformat.read(tmp_path / "o/aggregate/aggregate.ipynb", as_version=4).cells
+    (panels,) = [cell for cell in cells if cell.source.startswith("panels = []")]
+    drawn = json.dumps(panels.outputs)
+    assert all(name in drawn for name in ("entropy", "count", "null"))
     page = (tmp_path / "o/aggregate/aggregate.html").read_text()
     assert "Failures first" in page
     assert "aggregate/aggregate.html" in (tmp_path / "o/index.html").read_text()

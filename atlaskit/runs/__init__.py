@@ -2,6 +2,9 @@
 
 from .across import Effect as Effect
 from .across import across as across
+from .across import labels as labels
+from .across import ladder as ladder
+from .across import text_of as text_of
 from .aggregate import BATCH as BATCH
 from .aggregate import Place as Place
 from .aggregate import aggregate_rows as aggregate_rows

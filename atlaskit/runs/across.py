@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
@@ -11,9 +13,12 @@ from scipy.special import stdtrit
 
 from atlaskit.records import Estimate
 
-from .jsonfile import Json
+from .jsonfile import Json, encode
 
 LEVEL = 0.95
+
+LONG = 32
+"""Characters; a value beyond that would crowd out the numbers of a table."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,35 @@ def across(rows: Sequence[Mapping[str, Json]], varied: Sequence[str], *, over: s
             setting = tuple(row.get(f"parameter.{name}") for name in names)
             groups.setdefault((row["notebook"], row["finding"], *setting), []).append(row)
     return [_effect(same, dict(zip(names, setting, strict=True))) for (_, _, *setting), same in groups.items()]
+
+
+def text_of(value: Json) -> str:
+    """A parameter's value as text, the same before and after it stood in a column of a table."""
+    if isinstance(value, str):
+        return value
+    whole = isinstance(value, float) and value.is_integer()
+    return json.dumps(encode(int(value) if whole else value, "parameter"), sort_keys=True)
+
+
+def labels(name: str, values: Sequence[Json]) -> dict[str, str]:
+    """What stands for a parameter's values, by their text, in tables and figures: themselves, or “text 2” if long."""
+    texts = list(dict.fromkeys(map(text_of, values)))
+    if all(len(text) <= LONG and text.isprintable() for text in texts):
+        return dict(zip(texts, texts, strict=True))
+    return {text: f"{name} {i}" for i, text in enumerate(texts, start=1)}
+
+
+def ladder(values: Sequence[Json]) -> dict[str, float]:
+    """The values, by their text, that rise by steps: numbers, or names of one stem that end in one, as checkpoints do.
+
+    In their order, each with its number; empty where they are fewer than three.
+    """
+    stems: dict[str, dict[str, float]] = {}
+    for text in map(text_of, values):
+        if (found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)", text)) is not None:
+            stems.setdefault(found[1], {})[text] = float(found[2])
+    most = max(stems.values(), key=len, default={})
+    return dict(sorted(most.items(), key=lambda step: step[1])) if len(most) > 2 else {}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from atlaskit.records import Estimate
 
-from .across import Effect, across
+from .across import Effect, across, labels, text_of
 from .aggregate import BATCH, Place, aggregate_rows, places, varied
 from .findings import FILE, Run
 from .jsonfile import Json, write_whole
@@ -118,10 +118,14 @@ def _batch_page(folder: Path) -> str:
     """Failures, then effects across seeds, notebook by notebook, then every run."""
     runs, differ = places(folder), varied(folder)
     effects = across(aggregate_rows(runs), differ)
+    names = {name: labels(name, [one.parameters[name] for one in runs if name in one.parameters]) for name in differ}
     tables = []
     for notebook in dict.fromkeys(one.notebook for one in effects):
         own = [one for one in effects if one.notebook == notebook]
         tables.append((notebook, [name for name in own[0].setting if own[0].setting[name] is not None], own))
+
+    def short(name: str, value: Json) -> str:
+        return names[name].get(text_of(value), text_of(value))
 
     def page_of(place: Place) -> str | None:
         found = place.folder / "index.html" if place.state == "done" else place.page
@@ -131,6 +135,8 @@ def _batch_page(folder: Path) -> str:
         "batch.html.j2",
         places=runs,
         varied=differ,
+        short=short,
+        key={label: text for known in names.values() for text, label in known.items() if text != label},
         tables=tables,
         page_of=page_of,
         notebook=(folder / "aggregate" / "aggregate.html").exists(),

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from atlaskit import runs
+from atlaskit.runs import aggregate
 
 
 def row(value, seed=0, *, finding="f", model="a", null=(0.0, 2.0), own=(9.0, 11.0)):
@@ -44,3 +45,25 @@ def test_seeds_that_change_nothing_have_no_standardised_effect():
 
 def test_text_is_no_effect():
     assert runs.across([row(None) | {"value": math.nan, "text": "3.7"}], ["seed"]) == []
+
+
+def test_long_values_get_short_names_that_stay_apart_and_short_ones_keep_their_own():
+    long = ["It was a long day, and a longer evening.", "It was a long day, and a longer night."]
+    assert runs.labels("text", [*long, long[0], "x"]) == {long[0]: "text 1", long[1]: "text 2", "x": "text 3"}
+    assert runs.labels("text", ["two\nlines"]) == {"two\nlines": "text 1"}
+    assert runs.labels("rate", [0.5, 3, 3.0, "a"]) == {"0.5": "0.5", "3": "3", "a": "a"}
+
+
+def test_a_value_has_one_text_in_a_plan_and_in_a_column():
+    for value in (True, 3, 0.25, "a", [1, "b"], {"a": math.nan}):
+        (column,) = aggregate._column([value])
+        assert runs.text_of(column) == runs.text_of(value)
+    assert [runs.text_of(one) for one in aggregate._column([1, 2.5])] == [runs.text_of(one) for one in (1, 2.5)]
+
+
+def test_numbers_and_checkpoints_rise_and_other_names_do_not():
+    checkpoints = ["mini-steps/1000", "mini-causal", "mini-steps/0", "mini-steps/500", "mini-steps/0", "all-v2"]
+    expected = {"mini-steps/0": 0.0, "mini-steps/500": 500.0, "mini-steps/1000": 1000.0}
+    assert list(runs.ladder(checkpoints).items()) == list(expected.items())
+    assert runs.ladder([10, 2, 0.5]) == {"0.5": 0.5, "2": 2.0, "10": 10.0}
+    assert runs.ladder([1, 2]) == runs.ladder(["a", "b", "c"]) == runs.ladder([]) == {}
