@@ -1,5 +1,7 @@
 """Twin: every kernel against masked dense attention in float64, written here from its definition."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -121,9 +123,23 @@ def test_decoding_token_by_token_equals_the_full_pass(pattern):
     n = 70
     q, k, v = heads(n, grad=False)
     whole = attend(q, k, v, patterns=pattern)
-    for first, last in ((0, 50), (50, 65), (65, 68), (68, 69), (69, 70)):  # a long start, a chunk, a few, one, one
+    steps = (0, 8, 9, 50, 63, 64, 65, 68, 69, 70)  # long starts, chunks, a few, and one, before and after a block's end
+    for first, last in pairwise(steps):
         step = attend(q[:, :, first:last], k[:, :, :last], v[:, :, :last], patterns=pattern)
         torch.testing.assert_close(step, whole[:, :, first:last], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("pattern", [patterns.log_lags(), *BLOCKED[:3]], ids=case_name)
+def test_a_decoded_token_reads_the_cache_however_it_lies_in_memory(pattern):
+    q, k, v = heads(70, grad=False)
+    truth = attend(q, k, v, patterns=pattern)[:, :, -1:]
+    longer = [torch.nn.functional.pad(x, (0, 0, 7, 9))[:, :, 7:77] for x in (k, v)]  # inside a buffer that has room
+    wider = [torch.nn.functional.pad(x, (0, 3))[..., : x.shape[-1]] for x in (k, v)]  # with gaps between the rows
+    by_place = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in (k, v)]  # heads side by side
+    backwards = [x.mT.contiguous().mT for x in (k, v)]
+    for cache in (longer, wider, by_place, backwards):
+        step = attend(q[:, :, -1:], *cache, patterns=pattern)
+        torch.testing.assert_close(step, truth, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", ["lag", "hybrid", "masked", "gather", "block"])
