@@ -67,7 +67,7 @@ def gather_attention(
 
 
 def _read(
-    x: Tensor, table: Int[Tensor, "query size"], runs: Int[Tensor, " run"] | None
+    x: Tensor, table: Int[Tensor, "query size"], runs: Int[Tensor, " block"] | None
 ) -> Float[Tensor, "batch kv_head size _"]:
     """The rows of x that the table names, [doc * query, kv head, slot, d]; whole runs of them where they are known."""
     docs, kv_heads, n, d = x.shape
@@ -88,7 +88,7 @@ def _read(
 @lru_cache(maxsize=64)
 def _table(
     pattern: Pattern, n: int, *, first: int, causal: bool, device: torch.device
-) -> tuple[Int[Tensor, "query size"], Bool[Tensor, "query size"] | None, Int[Tensor, " run"] | None]:
+) -> tuple[Int[Tensor, "query size"], Bool[Tensor, "query size"] | None, Int[Tensor, " block"] | None]:
     """The keys of queries first ... n-1, which of them are not filling (None where all are), and where runs begin.
 
     All layers share it. A single query that reads whole blocks reads them in runs of a block's length; the last run

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from atlaskit import fractal_attention as fa
+from atlaskit.fractal_attention.reach import rows_of_keys
 
 BLOCK = 64
 WAYS: dict[str, fa.Pattern | None] = {
@@ -188,6 +189,7 @@ def print_decoding(caches: Iterable[int], repeats: int) -> None:
     caches, turns = list(caches), 6 * repeats
     patterns = {way: WAYS[way] for way in DECODING} | {"cantor": fa.cantor()}
     rows: dict[str, list[float]] = {way: [] for way in patterns}
+    keys: dict[str, list[int]] = {way: [] for way in patterns}
     for n in caches:
         q, k, v = heads(n, n_query=1)
         for way, pattern in patterns.items():
@@ -202,11 +204,15 @@ def print_decoding(caches: Iterable[int], repeats: int) -> None:
                         fa.attend(*near, patterns=pattern)
                 found = min(found, time.process_time() - begun)
             rows[way].append(found)
-    print("\none decoded token from a cache that grows: ms, and how many times faster than dense")
-    print("way".ljust(24) + "".join(f"{n:>18,}" for n in caches))
+            keys[way].append(n if pattern is None else int(rows_of_keys(pattern, n, first=n - 1)[1]))
+    print("\none decoded token from a cache that grows: keys that it reads, ms, and how many times faster than dense")
+    print("way".ljust(24) + "".join(f"{n:>26,}" for n in caches))
     for way, seconds in rows.items():
         dense = rows[QUADRATIC]
-        cells = (f"{mine * 1e3:9.3f} {all_keys / mine:7.1f}x" for mine, all_keys in zip(seconds, dense, strict=True))
+        cells = (
+            f"{read:8,}{mine * 1e3:9.3f} {all_keys / mine:7.1f}x"
+            for read, mine, all_keys in zip(keys[way], seconds, dense, strict=True)
+        )
         print(f"{way:24}{''.join(cells)}")
 
 
