@@ -237,6 +237,7 @@ class Atlas(anywidget.AnyWidget):
             if self._finder is not None:
                 self._finder.stop()
             self._unlink.close()
+            self.layout.close()  # a widget of its own
         super().close()
 
     def page(self, *, title: str = "") -> str:
@@ -283,6 +284,7 @@ def _take_place(atlas: Atlas) -> None:
         _shown[cell] = (run, [*(here if last == run else []), atlas])
     if atlas.comm is None:  # closed since, and wanted again
         atlas.__dict__.pop("_repr_mimebundle_", None)
+        atlas.layout.open()
         atlas.open()
 
 
