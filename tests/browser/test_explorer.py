@@ -208,6 +208,9 @@ explorer""",
 show.Compare(seen, other, names=("<script>alert(1)</script>", "owl"))""",
     """places = np.array([[0.0, 0.0], [1.0, 2.0], [3.0, 1.0]])
 explorer.link(show.points(places, ["0.0", "0.4", "1.3"], groups=["a", "b", "a"], title="A map"))""",
+    """counts = show.head_grid(np.zeros((2, 5)), title="", unit="heads", limits=(0.0, 9.0))
+explorer.follow(counts, lambda layer, head: show.head_columns(np.full((2, 5), 5.0 * layer + head)) | {
+    "title": f"before it: {5 * layer + head}"})""",
     "explorer.choose(layer=0, head=2, token=4)",
 ]
 
@@ -251,10 +254,14 @@ def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run
         page.wait_for_timeout(500)
         assert serious(page, ".ak-explorer") == []
     # a map of heads chooses with it: a tap there, and the chosen head is marked there
-    page.locator(".bk-Figure").scroll_into_view_if_needed()
+    page.locator(".bk-Figure").first.scroll_into_view_if_needed()
     page.wait_for_timeout(300)
     page.mouse.click(*page.evaluate(PLACE, [3, 1]))
     until(page, SPOKEN, "Head 1.3, token 6")
+    told = "text => [...document.querySelectorAll('[role=status]')].some(one => one.textContent === text)"
+    until(page, told, "before it: 8")  # a figure that follows the explorer is drawn anew, and says so
+    scores = "Object.values(Bokeh.index).map(one => one.model.renderers?.[0].data_source.get_column('score')?.[0])"
+    until(page, f"{scores}.includes(8)")
     maps.press("ArrowUp")
     maps.press("ArrowRight")
     until(page, SPOKEN, "Head 0.4, token 6")
