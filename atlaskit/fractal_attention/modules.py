@@ -17,16 +17,30 @@ Unified                Hilbert to Julia, blended   the sum           the sum    
 
 What changed from the tutorial:
 
-- The layers attend for every query at once, batched, causal by default, with heads, dropout, padding and a cache.
-- A single query without `query_pos` stands at the end of the text; one `query_pos` serves a whole batch. Keys after it
-  are not read unless `causal=False`.
-- Hilbert: no tables in checkpoints and no minutes of construction. Cantor: keys depend on where the query is, digits
-  {0, 1} instead of {0, 2} (with which no odd distance is ever reached), `t` tilts the depths. Dragon: the true
-  paper-folding sequence, of distance instead of absolute place; no mean pooling. Julia: the potential of the set
-  instead of an escape time, bounded slopes, over distance and place; it weighs the keys of the dragon distances.
-- `cache_fractals` keeps a table only while c is frozen; outputs are never kept, so a batch is never answered with
-  another's. `cantor_num_scales` exists; `use_cuda_kernels`, which nothing read, does not.
-- `NumericalStability` has no epsilon and no dead gradients.
+=======================  ==========================================  ================================================
+name                     in the tutorial                             here
+=======================  ==========================================  ================================================
+every layer              one query a call; no causality, no heads    every query at once; causal by default; heads,
+                                                                     dropout, padding, a cache
+a single query           `query_pos` for every document              stands at the end without `query_pos`; one
+                                                                     `query_pos` serves a batch; keys after it are
+                                                                     read only if `causal=False`
+HilbertCurveAttention    tables in checkpoints, minutes to build     no tables in checkpoints; built when first
+                                                                     needed
+CantorSetAttention       the same keys for every query; `t` ignored  distances with ternary digits {0, 1}, as with
+                                                                     {0, 2} no odd one is ever reached; `t` tilts the
+                                                                     depths
+DragonCurveAttention     weights by place; half of it mean pooling   the true paper-folding sequence, of distance; no
+                                                                     mean pooling
+JuliaSetAttention        escape time by place, steep slopes          the potential of the set, slopes bounded, over
+                                                                     distance and place; on dragon distances
+UnifiedFractalAttention  kept outputs, gave them to other batches    outputs are never kept; `cache_fractals` keeps a
+                                                                     field only while its c is frozen
+FractalConfig            examples set `cantor_num_scales`: error     `cantor_num_scales` exists; `use_cuda_kernels`,
+                                                                     which nothing read, does not
+NumericalStability       epsilons, dead gradients                    no epsilon; gradients live on, that of the
+                                                                     temperature too
+=======================  ==========================================  ================================================
 """
 
 from __future__ import annotations
