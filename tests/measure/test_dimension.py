@@ -139,14 +139,15 @@ def test_a_point_has_no_variance_dimension():
     assert pca_rank(still).isnan().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_neighbours_are_those_of_a_search_tree(dtype):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float64, 1e-9)])
+def test_neighbours_are_those_of_a_search_tree(dtype, tolerance):
     cloud = (normal(3, 257, 5) + 100).to(dtype)  # off the origin, where the Gram trick loses digits
     near = neighbours(cloud, 7)
     for head in range(3):
         distance, index = KDTree(cloud[head].numpy()).query(cloud[head].numpy(), k=8)
-        assert torch.allclose(near.distance[head].double(), torch.from_numpy(distance[:, 1:]), rtol=1e-3)
-        assert (near.index[head] == torch.from_numpy(index[:, 1:])).float().mean() > 0.99
+        # a point is known to a few parts in 10⁷ of its distance from the centre, ten times that of its neighbour's
+        assert torch.allclose(near.distance[head].double(), torch.from_numpy(distance[:, 1:]), rtol=tolerance, atol=0)
+        assert (near.index[head] == torch.from_numpy(index[:, 1:])).float().mean() > 0.99  # all but near-ties
 
 
 def test_blocks_change_nothing(monkeypatch):
@@ -214,7 +215,8 @@ def test_a_trajectory_hides_the_dimension_that_time_apart_restores():
     assert two_nn(near.distance).item() > d  # neighbours of a point still lie together on another curve
     assert gride(near.distance).dimension[0, -1].item() == pytest.approx(d, rel=0.1)  # but not all 32 of them
     still = two_nn(neighbours(normal(40, len(kept[0]), d), 2).distance).mean().item()  # as many without memory
-    assert apart == pytest.approx(still, rel=0.1)
+    # five selections of as many points, at best independent of one another
+    assert apart == pytest.approx(still, rel=3 / math.sqrt(5 * 0.9 * len(kept[0])))
 
 
 def test_thinned_points_are_apart_and_leave_no_room_for_another():
@@ -251,7 +253,8 @@ def test_a_gaussian_surrogate_keeps_the_covariance_and_forgets_the_curve():
     circle = sphere(1, points=4000, heads=3, dim=5)
     surrogate = gaussian_surrogate(circle, seed=0)
     for one, twin in zip(circle, surrogate, strict=True):
-        assert torch.allclose(one.T.cov(), twin.T.cov(), atol=0.03)
+        # three errors of the largest entry a covariance can have here, a circle's 1/2, from 4,000 points
+        assert torch.allclose(one.T.cov(), twin.T.cov(), rtol=0, atol=3 * math.sqrt(2 / 4000) / 2)
     assert two_nn(neighbours(circle, 2).distance).mean().item() == pytest.approx(1, rel=0.05)
     assert two_nn(neighbours(surrogate, 2).distance).mean().item() == pytest.approx(2, rel=0.05)
 

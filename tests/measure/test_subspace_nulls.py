@@ -108,7 +108,7 @@ def test_the_closed_form_is_the_law_of_sampled_subspaces(dim, rank):
     closed = haar_overlap(dim, rank)
     assert closed.mean.item() == rank / dim
     assert squared.mean().item() == pytest.approx(rank / dim, abs=3 * closed.sd.item() / draws**0.5)
-    assert squared.std().item() == pytest.approx(closed.sd.item(), rel=0.05)
+    assert squared.std().item() == pytest.approx(closed.sd.item(), rel=3 / (2 * draws) ** 0.5)
 
 
 def test_two_random_lines_of_the_plane_meet_at_a_uniform_angle():
@@ -180,7 +180,7 @@ def test_a_flat_spectrum_is_the_haar_null():
     squared = spectrum_matched_cosines(torch.full((40,), 2.5), 5, draws=draws, seed=0).square().mean(-1)
     closed = haar_overlap(40, 5)
     assert squared.mean().item() == pytest.approx(closed.mean.item(), abs=3 * closed.sd.item() / draws**0.5)
-    assert squared.std().item() == pytest.approx(closed.sd.item(), rel=0.05)
+    assert squared.std().item() == pytest.approx(closed.sd.item(), rel=3 / (2 * draws) ** 0.5)
 
 
 def test_a_stream_of_few_dimensions_is_a_smaller_space():
@@ -205,7 +205,8 @@ def test_random_inputs_through_one_write_space_overlap_as_in_that_space():
     null, closed = weights_only_overlap(value, output, rank=rank, draws=draws, seed=0), haar_overlap(6, rank)
     error = closed.sd.item() / (draws * int(upper.sum())) ** 0.5
     assert null.mean[upper].mean().item() == pytest.approx(closed.mean.item(), abs=3 * error)
-    assert null.sd[upper].square().mean().sqrt().item() == pytest.approx(closed.sd.item(), rel=0.05)
+    spread = 3 / (2 * draws * int(upper.sum())) ** 0.5
+    assert null.sd[upper].square().mean().sqrt().item() == pytest.approx(closed.sd.item(), rel=spread)
     assert torch.allclose(null.mean.diagonal(), torch.ones(heads).double())
 
 
@@ -242,11 +243,15 @@ def test_cross_fitting_sees_through_the_noise_of_each_half():
     # heads 0 and 1 share their three loud directions, head 2 has its own; noise pulls every overlap down
     frame = torch.linalg.qr(normal(20, 20)).Q
     loud = torch.stack([frame[:, :3] @ frame[:, :3].T, frame[:, :3] @ frame[:, :3].T, frame[:, 3:6] @ frame[:, 3:6].T])
-    halves = split_half(noisy_axes(loud, 0.5, rank=3, seed=0), noisy_axes(loud, 0.5, rank=3, seed=10))
-    assert (halves.ceiling < 0.95).all()
-    assert torch.allclose(halves.effect.diagonal(), torch.ones(3).double())
-    assert halves.effect[0, 1].item() == pytest.approx(1, abs=0.1)
-    assert halves.effect[0, 2].item() == pytest.approx(0, abs=0.25)
+    drawn = [noisy_axes(loud, 0.5, rank=3, seed=seed) for seed in range(0, 80, 2)]
+    halves = [split_half(*both) for both in zip(drawn[::2], drawn[1::2], strict=True)]
+    assert (torch.stack([one.ceiling for one in halves]).mean(0) < 0.95).all()
+    for one in halves:
+        assert torch.allclose(one.effect.diagonal(), torch.ones(3).double())
+    alike = torch.stack([one.effect[0, 1] for one in halves])
+    assert alike.mean().item() == pytest.approx(1, abs=3 * alike.std().item() / len(alike) ** 0.5)
+    # head 2 lies across the two: less alike than by chance, however much noise there is
+    assert max(one.crossed[0, 2].item() for one in halves) < haar_overlap(20, 3).mean
 
 
 def test_a_head_without_a_reliable_subspace_has_no_effect():

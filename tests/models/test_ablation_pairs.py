@@ -45,7 +45,7 @@ GROUPS = [slice(0, 16), slice(0, 16), slice(16, 32), slice(32, 48), slice(48, 64
 def shared_work():
     """The planted model, its induction head dealt out to five heads: three have words of their own, two share theirs.
 
-    Each of those two writes half of what is due, in coordinates of its own. Together the five are the head they replace.
+    Each of those two writes half of what is due, in coordinates of its own. Together the five do what it did.
     """
     model = models.planted()
     attention = model.net.transformer.h[1].attn
@@ -87,7 +87,7 @@ def test_heads_that_share_their_work_are_found_by_what_they_write_and_by_what_is
     beyond = torch.stack([both[:, n] - alone[:, i] - alone[:, j] for n, (i, j) in enumerate(pairs)]).mean(1)
 
     def foreseen(share):
-        """Loss where the word is known, by `share` of the prediction: a vector of four entries through the last norm."""
+        """Loss where the word is known, by `share` of the prediction: four entries through the last norm."""
         entries = torch.tensor([1.0, 1, 1, share] + 316 * [0.0])
         return (1 + 63 * (-share / entries.std(correction=0)).exp()).log()
 
