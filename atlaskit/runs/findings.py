@@ -17,6 +17,7 @@ from torch import Tensor
 
 from atlaskit.records import Estimate
 
+from .conclusions import Conclusions
 from .jsonfile import Json, decode, encode, read_json, write_json, write_whole
 
 FOLDER = "ATLASKIT_RUN_FOLDER"
@@ -83,9 +84,9 @@ class Run:
             raise ValueError(f"array {name} is {tuple(values.shape)}, and {axes!r} names {len(set(names))} axes")
         self.arrays[name] = (names, values.detach().cpu().numpy())
 
-    def conclusions(self, null: str) -> str:
-        """A line for each finding; Estimates say on which side of `null` they lie, such as "ignorance"."""
-        return "\n".join(f"{name}: {_told(found, null)}" for name, found in self.findings.items())
+    def conclusions(self, null: str) -> Conclusions:
+        """All findings for a reader; Estimates say on which side of `null` they lie, such as "ignorance"."""
+        return Conclusions(dict(self.findings), null)
 
     def save(self, folder: Path | str | None = None) -> Path:
         """Write run.json to `folder`, or to the run's own, and return its path."""
@@ -123,13 +124,3 @@ class Run:
             versions=content["versions"],
             arrays=arrays,
         )
-
-
-def _told(found: Estimate | Json, null: str) -> str:
-    if isinstance(found, Estimate):
-        side = "above" if found.low > found.null_high else "below" if found.high < found.null_low else "not apart from"
-        value = f"{found.value:.3g} {found.unit} [{found.low:.3g}, {found.high:.3g}]"
-        return f"{value}, {side} {null} [{found.null_low:.3g}, {found.null_high:.3g}]; n = {found.n}"
-    if isinstance(found, list):
-        return " to ".join(_told(one, null) for one in found)
-    return f"{found:.3g}" if isinstance(found, float) else str(found)

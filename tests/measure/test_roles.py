@@ -43,9 +43,9 @@ def test_what_a_causal_head_cannot_reach_is_undefined_and_no_role(planted):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_untrained_models_of_the_same_shape_fill_roles_no_more_often_than_stated(seed):
+def test_of_the_heads_of_untrained_models_of_the_same_shape_no_more_have_a_label_than_stated(seed):
     found = look(models.untrained(models.planted(), seed=seed))
-    assert found.filled.float().mean() <= 0.05
+    assert float(found.filled.any(0).float().mean()) <= 0.05  # of ten heads this is none, whatever the role
 
 
 def noise(mean, *, documents=20, layers=6, heads=12, seed=0):

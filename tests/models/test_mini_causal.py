@@ -1,6 +1,8 @@
 """The bundled decoder: the heads that look like previous-token and induction heads are those that it needs.
 
-A head is chosen on one half of the sequences, by where it looks; what it costs is measured on the other half.
+A head is chosen on one half of the sequences, by where it looks; what it costs is measured on the other half. The
+sequences are random and said twice, and the cost is the mean over the second saying, but for its first token: of the
+first saying and that one token no copy tells anything, so no head can help there.
 """
 
 import pytest
@@ -41,6 +43,13 @@ def test_the_model_needs_the_head_that_fills_a_role_more_than_a_middling_head(lo
     apart = measure.estimate(cost - middling, torch.zeros_like(cost), unit="nats per token")
     assert apart.low > 0
     assert float(measure.paired_p(cost, middling)) <= 0.05
+
+
+def test_what_is_averaged_over_is_the_second_saying_but_for_its_first_token(model, halves):
+    for ids in halves[1]:
+        half = len(ids) // 2
+        counted = measure.foretold(model.tokens(ids)).nonzero().flatten().tolist()
+        assert counted == list(range(half + 1, 2 * half))
 
 
 def test_induction_heads_stand_in_for_each_other(model, halves, looks, effects):

@@ -54,7 +54,27 @@ def test_patches_are_those_of_whole_runs_by_hand(model):
     torch.testing.assert_close(told, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_attribution_is_exact_where_the_metric_is_linear_in_z():
+def test_attribution_of_every_head_is_its_true_patch_in_a_model_that_is_linear_in_z():
+    """A layer without feed-forward and final norm: logits are z times two matrices, so the straight line is the truth.
+
+    The texts differ in every token, so nothing about the step is small.
+    """
+    net = families.tiny("gpt2")
+    net.transformer.h = net.transformer.h[:1]
+    net.transformer.ln_f = torch.nn.Identity()
+    torch.nn.init.zeros_(net.transformer.h[0].mlp.c_proj.weight)
+    torch.nn.init.zeros_(net.transformer.h[0].mlp.c_proj.bias)
+    model = models.wrap(net, name="linear")
+    other = torch.randint(4, 97, (3, 12), generator=torch.Generator().manual_seed(0)).tolist()
+    true, estimated = (
+        patch(model, [CLEAN] * 3, other, metric=preference)
+        for patch in (models.patching_effects, models.attribution_patching)
+    )
+    assert true.abs().min() > 1e-5
+    torch.testing.assert_close(estimated, true, rtol=1e-4, atol=1e-6)
+
+
+def test_attribution_is_exact_for_a_planted_head_that_the_metric_is_linear_in():
     """The planted induction head writes into a slot that only the final layer norm and the output layer read."""
     model = models.planted()
     words = [WORDS[i] for i in torch.randperm(64, generator=torch.Generator().manual_seed(1))[:12]]

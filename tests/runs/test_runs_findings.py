@@ -3,6 +3,7 @@
 import json
 import math
 import struct
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -153,6 +154,32 @@ def test_conclusions_say_on_which_side_of_its_null_a_finding_lies(low, high, sid
     run.find("bits", Estimate((low + high) / 2, low, high, 0.0, 1.0, "bits", 7))
     run.find("range", [0.25, 1.0])
     run.find("word", "none")
-    first, second, third = run.conclusions("ignorance").splitlines()
+    first, second, third = str(run.conclusions("ignorance")).splitlines()
     assert f"{side} ignorance [0, 1]; n = 7" in first
     assert (second, third) == ("range: 0.25 to 1", "word: none")
+
+
+def cells(page):
+    """The text of a table's cells, row by row, as a reader's parser finds it."""
+    table = ElementTree.fromstring(page[page.index("<div") :].replace("<br>", " "))
+    texts = [[" ".join("".join(cell.itertext()).split()) for cell in row] for row in table.iter("tr")]
+    return texts, table
+
+
+def test_conclusions_are_a_table_with_value_null_verdict_and_nothing_runs():
+    run = Run("n", {})
+    run.find("<script>alert(1)</script>", Estimate(-2.5, -3.0, -2.0, 0.0, 1.0, "bits & nats", 7))
+    run.find("range", [0.25, 1.0])
+    run.find("nowhere", Estimate(1.0, float("nan"), 2.0, 0.0, 0.5, "bits", 2))
+    (head, first, second, third), table = cells(run.conclusions("ignorance")._repr_html_())
+    assert head == ["Finding", "Value and its interval", "Ignorance", "Side by side", "Verdict", "n"]
+    assert first == ["<script>alert(1)</script>", "−2.5 bits & nats −3 to −2", "0 to 1", "", "below", "7"]
+    assert second == ["range", "0.25 to 1"]
+    assert third[4] == "undefined"
+    assert not list(table.iter("script"))
+
+
+def test_conclusions_in_a_terminal_are_lines():
+    run = Run("n", {})
+    run.find("share", 0.5)
+    assert repr(run.conclusions("chance")) == "share: 0.5"

@@ -7,7 +7,7 @@ import pytest
 
 from atlaskit import runs
 from atlaskit.records import Estimate
-from atlaskit.runs.reporting import duration, excerpt, number, picture, verdict
+from atlaskit.runs.pages import duration, excerpt, number, picture, verdict
 
 NAN = float("nan")
 
