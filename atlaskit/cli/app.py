@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from atlaskit.show import Desk
 
 TEXT = "When the rain stopped, the gardener opened the gate. The gardener had waited all day, and so had the gate."
+# Voilà's page for JupyterLab's widgets asks a CDN for an icon font, which nothing here uses: it gets an empty sheet.
+TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
+{% block notebook_css %}{{ super() | replace("https://cdn.jsdelivr.net/", "data:text/css,") }}{% endblock %}
+"""
 CELL = "from atlaskit.cli.app import desk\ndesk({model!r}, {text!r}, {max_tokens!r})"
 
 
@@ -55,9 +61,20 @@ def app(model: str | None, text: str, max_tokens: int, **options: Any) -> None:
     import nbformat
 
     with tempfile.TemporaryDirectory() as folder:
-        notebook = Path(folder) / "atlaskit.ipynb"
+        notebook, template = Path(folder) / "atlaskit.ipynb", Path(folder) / "voila/templates/atlaskit"
+        template.mkdir(parents=True)
+        (template / "index.html.j2").write_text(TEMPLATE, encoding="utf-8")
+        (template / "conf.json").write_text(json.dumps({"base_template": "lab"}), encoding="utf-8")
+        # where Jupyter looks for templates besides its own folders
+        os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         cell = nbformat.v4.new_code_cell(CELL.format(model=model, text=text, max_tokens=max_tokens))
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel}), notebook)
-        asked = [str(notebook), "--Voila.ip=127.0.0.1", f"--port={options['port']}", "--show_tracebacks=True"]
+        asked = [
+            str(notebook),
+            "--template=atlaskit",
+            "--Voila.ip=127.0.0.1",
+            f"--port={options['port']}",
+            "--show_tracebacks=True",
+        ]
         Voila.launch_instance(argv=asked + ([] if options["browser"] else ["--no-browser"]))
