@@ -1,12 +1,13 @@
 """What documents gave, kept in a file: a survey that was killed goes on, and one that is asked again need not run.
 
-An entry's key is a hash of all that its numbers depend on: the weights, their precision, the token ids, which
-attention, and the source of the score. The file is SQLite, so two processes may use it at once and a kill leaves it
-whole.
+An entry's key is a hash of all that its numbers depend on: the weights, the settings, the precision, the text and its
+tokens, which attention, and the source of the score. The file is SQLite, so two processes may use it at once and a kill
+leaves it whole.
 """
 
 import hashlib
 import inspect
+import json
 import sqlite3
 import sys
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atlaskit.models.documents import Read
+from atlaskit.models.documents import Read, identity
 from atlaskit.models.model import Model, fingerprint
 from atlaskit.records import Score
 
@@ -36,7 +37,7 @@ class Cache:
         Raises TypeError for a score whose code cannot be told from another's, ValueError for a file of another kind,
         OSError for one that cannot be opened.
         """
-        whole = f"{fingerprint(model)} {model.net.dtype} {which}"
+        whole = f"{fingerprint(model)} {_settings(model)} {model.net.dtype} {which}"
         self._keys = {name: f"{whole} {_identity(score)}" for name, score in scores.items()}
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -67,7 +68,8 @@ class Cache:
         found = {}
         with self._file:
             for i, document in enumerate(documents):
-                rows = {name: self._row(self._key(name, document)) for name in self._keys}
+                told = identity(document)
+                rows = {name: self._row(self._key(name, told)) for name in self._keys}
                 if all(row is not None for row in rows.values()):
                     found[i] = {name: _tensor(*row) for name, row in rows.items() if row is not None}
         return found
@@ -76,9 +78,10 @@ class Cache:
         """Write the numbers of the documents of one pass, all or none; then drop what is beyond the limit."""
         with self._file:
             for document, means in documents:
+                told = identity(document)
                 for name, value in means.items():
                     data = value.float().contiguous().numpy().tobytes()
-                    row = (self._key(name, document), *value.shape, data, time.time())
+                    row = (self._key(name, told), *value.shape, data, time.time())
                     self._file.execute("INSERT OR REPLACE INTO numbers VALUES (?, ?, ?, ?, ?)", row)
             self._drop()
 
@@ -93,9 +96,8 @@ class Cache:
         ).fetchone()
         return row
 
-    def _key(self, name: str, document: Read) -> str:
-        ids = " | ".join(str(part.ids.tolist()) for part in document)
-        return hashlib.sha256(f"{self._keys[name]} {ids}".encode()).hexdigest()
+    def _key(self, name: str, told: str) -> str:
+        return hashlib.sha256(f"{self._keys[name]} {told}".encode()).hexdigest()
 
     def _drop(self) -> None:
         # counted in pages, which SQLite knows: to sum the entries would read them all, after every document
@@ -113,6 +115,13 @@ class Cache:
             self._file.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         return int((pages - free) * size)
+
+
+def _settings(model: Model) -> str:
+    """What a network makes of its weights: the same ones read otherwise (fewer heads, another rotation) differ."""
+    told = {name: value for name, value in model.net.config.to_dict().items() if not name.startswith("_")}
+    told.pop("transformers_version", None)
+    return json.dumps(told, sort_keys=True, default=str)
 
 
 def _tensor(layers: int, heads: int, data: bytes) -> Tensor:

@@ -1,5 +1,6 @@
 """A corpus before the model reads it: tokenised whole, so that what cannot be read is named before any work is done."""
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
@@ -50,6 +51,12 @@ def moved(document: Read, device: torch.device) -> Read:
         for part in document
     )
     return tokens, source
+
+
+def identity(document: Read) -> str:
+    """A text that differs wherever what a model or a score sees of a document may differ: not its ids alone."""
+    told = [(part.text, part.strings, *(x.tolist() for x in (part.ids, part.spans, part.special))) for part in document]
+    return hashlib.sha256(repr(told).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def batches(documents: Sequence[Read], places: Sequence[int], batch_tokens: int) -> list[list[int]]:

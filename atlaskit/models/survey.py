@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from atlaskit.models import moments
 from atlaskit.models.cache import Cache
-from atlaskit.models.documents import Document, Read, batches, moved, tokenized
+from atlaskit.models.documents import Document, Read, batches, identity, moved, tokenized
 from atlaskit.models.finite import check_finite
 from atlaskit.models.hook import Attended, Call
 from atlaskit.models.model import Model
@@ -57,8 +57,13 @@ def survey(
     way = "pattern" if any(one.needs_pattern for one in callers) else "moments"  # which differ in their last digits
     store = None if cache is None else Cache(cache, model, scores, which=f"{wanted} {way}")
     done: dict[int, Means] = {}
+    # a text that comes again is read once: padded otherwise, it would differ from itself in its last digits, and what
+    # the cache keeps of it would depend on when a survey was killed
+    places_of: dict[str, int] = {}
+    first = [places_of.setdefault(identity(document), i) for i, document in enumerate(documents)]
+    distinct = sorted(places_of.values())
     # counted in tokens, so that the speed and the time that remains are right for texts of any length
-    bar = tqdm(total=sum(len(tokens) for tokens, _ in documents), unit=" tokens", unit_scale=True,
+    bar = tqdm(total=sum(len(documents[i][0]) for i in distinct), unit=" tokens", unit_scale=True,
                disable=not progress, delay=1, leave=False)  # fmt: skip
     complete = True
     try:
@@ -66,7 +71,7 @@ def survey(
         done |= found
         # grouped as if nothing were found: padded otherwise, what is resumed would differ in its last digits.
         # A model outside the interface shows no mask, so its texts stay unpadded
-        for group in batches(documents, range(len(documents)), 0 if model.proof.outside else batch_tokens):
+        for group in batches(documents, distinct, 0 if model.proof.outside else batch_tokens):
             n_tokens = sum(len(documents[i][0]) for i in group)
             if all(i in found for i in group):
                 bar.update(n_tokens)
@@ -78,11 +83,12 @@ def survey(
             done |= dict(zip(group, means, strict=True))
     except KeyboardInterrupt:
         complete = False
-        tqdm.write(f"interrupted: {len(done)} of {len(documents)} texts are done and kept")
+        tqdm.write(f"interrupted: {sum(i in done for i in first)} of {len(documents)} texts are done and kept")
     finally:
         bar.close()
         if store is not None:
             store.close()
+    done |= {i: done[one] for i, one in enumerate(first) if one in done}
     places = sorted(done)
     empty = torch.empty(0, len(layers), max(site.n_head for site in layers))
     stacked = {name: torch.stack([done[i][name] for i in places]) if done else empty for name in scores}

@@ -12,6 +12,7 @@ from pathlib import Path
 import families
 import pytest
 import torch
+from transformers import BertTokenizerFast
 
 from atlaskit import measure, models
 from atlaskit.models import cache as caching
@@ -64,6 +65,28 @@ def test_other_weights_are_another_model(tmp_path, passes, model):
         next(other.parameters())[4:] += torch.linspace(0, 1, 32)
     told = survey(models.wrap(other), tmp_path / "c")
     assert not torch.equal(told["entropy"], survey(model, tmp_path / "c")["entropy"])
+
+
+def test_the_same_weights_under_other_settings_are_another_model(model, tmp_path):
+    """Eight heads of four made from four heads of eight: not one weight differs."""
+    net = families.tiny("gpt2")
+    other = type(net)(net.config.__class__(**net.config.to_dict() | {"n_head": 8})).eval()
+    other.load_state_dict(net.state_dict())
+    survey(model, tmp_path / "c")
+    assert survey(models.wrap(other), tmp_path / "c")["entropy"].shape == (3, 2, 8)
+
+
+def capitals(pattern, tokens):
+    return torch.full(pattern.shape[:2], float(sum(part.isupper() for part in tokens.strings)))
+
+
+def test_a_text_with_the_same_ids_is_another_text(tmp_path):
+    """A tokenizer that drops case gives both the same; a score sees the text, too."""
+    words = BertTokenizerFast(vocab={word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "cat"])})
+    model = models.wrap(families.tiny("bert"), words)
+    for text, n in (("cat cat", 0.0), ("CAT CAT", 2.0)):
+        found = survey(model, tmp_path / "c", {"capitals": capitals}, [text])["capitals"]
+        assert torch.equal(found, torch.full_like(found, n + 2))  # [CLS] and [SEP] are capitals, too
 
 
 def bound(pattern, *, power):
@@ -162,6 +185,22 @@ def test_a_batched_survey_that_was_interrupted_ends_in_the_same_bytes(model, tmp
     assert len(passes) == n_passes
     for name in SCORES:
         assert torch.equal(resumed[name], plain[name])
+
+
+def test_a_text_that_comes_again_is_read_once_and_is_equal_to_itself(model, tmp_path, passes):
+    """In two batches it would be padded to two lengths, and the cache would keep the later for both."""
+    generator = torch.Generator().manual_seed(0)
+    texts = [torch.randint(4, 96, (n,), generator=generator).tolist() for n in (19, 20, 20, 33)]
+    texts[2] = texts[1]
+    batched = {"batch_tokens": 40, "progress": False}
+    plain = models.survey(model, texts, SCORES, **batched)
+    assert len(passes) == 2
+    models.survey(model, texts, SCORES, cache=tmp_path / "c", **batched)
+    again = models.survey(model, texts, SCORES, cache=tmp_path / "c", **batched)
+    assert len(passes) == 4
+    for name in SCORES:
+        assert torch.equal(plain[name][1], plain[name][2])
+        assert torch.equal(plain[name], again[name])
 
 
 PROGRAM = """
