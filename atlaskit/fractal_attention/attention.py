@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -61,6 +61,8 @@ def attend(
     """
     heads = [patterns] * q.shape[1] if isinstance(patterns, Pattern) else list(patterns)
     _refuse_impossible(q, k, heads, causal)
+    if kernel not in get_args(Kernel):
+        raise ValueError(f"no kernel is called {kernel!r}; known are {', '.join(get_args(Kernel))}")
     if q.dtype in (torch.float16, torch.bfloat16):
         whole = partial(attend, patterns=patterns, causal=causal, scale=scale, bias=bias, key_mask=key_mask)
         return whole(q.float(), k.float(), v.float(), dropout=dropout, seed=seed, kernel=kernel).to(q.dtype)
@@ -111,6 +113,8 @@ def _refuse_impossible(q: Tensor, k: Tensor, heads: list[Pattern], causal: bool)
         )
     if q.shape[1] % k.shape[1]:
         raise ValueError(f"{q.shape[1]} heads cannot share {k.shape[1]} key heads evenly")
+    if not all(isinstance(pattern, Pattern) for pattern in heads):
+        raise TypeError("patterns are Pattern objects; from_spec makes one of a name or a mapping")
     if len(heads) != q.shape[1]:
         raise ValueError(f"{len(heads)} patterns for {q.shape[1]} heads; give one for all or one for each")
 

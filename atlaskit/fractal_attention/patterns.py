@@ -52,10 +52,14 @@ def from_spec(spec: Spec) -> Pattern:
     """The pattern that a spec names. Raises for a name nobody knows."""
     if isinstance(spec, str):
         spec = {"name": spec}
+    if "name" not in spec:
+        raise ValueError(f'a spec needs a "name"; got {dict(spec)}')
     name, parameters = spec["name"], {key: value for key, value in spec.items() if key != "name"}
     if name not in PATTERNS:
         raise ValueError(f"no pattern is called {name!r}; known are {', '.join(sorted(PATTERNS))}")
     if name == "union":
+        if set(parameters) != {"parts"}:
+            raise ValueError(f'the spec of a union has "parts", a list of specs, and nothing else; got {parameters}')
         return union(*(from_spec(part) for part in parameters["parts"]))
     for key in ("pattern", "like"):
         if key in parameters:

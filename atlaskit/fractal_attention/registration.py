@@ -6,7 +6,7 @@ library passes no mask at all and padding leaks in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -56,6 +56,8 @@ def use_fractal_attention(model: Model, patterns: LayerPatterns, *, bias: str | 
     if config.get_text_config() is not config:
         raise ValueError(f"{type(model).__name__} holds several models in one; swap the attention of its text model")
     n_layer, n_head = config.num_hidden_layers, config.num_attention_heads
+    if isinstance(patterns, (str, Mapping)):  # as a sequence its letters or keys would pass for layers
+        raise TypeError(f"{patterns!r} is a spec, not a pattern; pass from_spec({patterns!r})")
     layers = [patterns] * n_layer if isinstance(patterns, Pattern) else list(patterns)
     if len(layers) != n_layer:
         raise ValueError(

@@ -198,6 +198,8 @@ def test_the_koch_curve_has_unit_steps_and_thirds_at_each_quarter():
         (lambda: patterns.union(), "union needs at least one pattern"),
         (lambda: patterns.blocked(patterns.blocked(patterns.log_lags())), "already made of blocks of 64"),
         (lambda: patterns.from_spec("cantro"), "no pattern is called 'cantro'; known are bigbird, blocked"),
+        (lambda: patterns.from_spec({"window": 3}), 'a spec needs a "name"'),
+        (lambda: patterns.from_spec({"name": "union"}), 'the spec of a union has "parts"'),
         (lambda: reach.lags(patterns.sierpinski(), 8), "sierpinski depends on more than the distance"),
     ],
 )

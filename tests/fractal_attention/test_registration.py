@@ -1,6 +1,8 @@
 """Twin: the library's own dense attention. Border: padding, cache, disk, and what is refused by name."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -371,3 +373,26 @@ def test_a_row_is_captured_with_the_weights_that_made_its_output_and_all_that_an
     assert captured.capture(model, row).tokens.strings[0] == str(int(row[0]))
     with pytest.raises(ValueError, match="2 strings for 40 tokens"):
         captured.capture(model, row, ["a", "b"])
+
+
+def test_names_in_place_of_patterns_and_kernels_are_refused_by_name():
+    # in a process of its own: here the types of arguments are checked before our code sees them
+    program = """
+import torch
+from atlaskit import fractal_attention as fa, models
+
+def refused(call):
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        print(error)
+
+x = torch.ones(1, 2, 4, 8)
+refused(lambda: fa.attend(x, x, x, patterns=fa.cantor(), kernel="fast"))
+refused(lambda: fa.attend(x, x, x, patterns="cantor"))
+refused(lambda: fa.use_fractal_attention(models.load("mini-causal").net, "log_lags"))
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "no kernel is called 'fast'; known are auto, masked" in told
+    assert "patterns are Pattern objects; from_spec makes one" in told
+    assert "'log_lags' is a spec, not a pattern; pass from_spec('log_lags')" in told
