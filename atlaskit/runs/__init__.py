@@ -2,6 +2,7 @@
 
 from .across import Effect as Effect
 from .across import across as across
+from .across import interval as interval
 from .across import labels as labels
 from .across import ladder as ladder
 from .across import text_of as text_of
