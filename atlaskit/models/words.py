@@ -61,23 +61,28 @@ def read_conllu(file: str | Path, *, source: str = "") -> list[Words]:
 
     A document begins at ``# newdoc``; its text is that of its sentences, joined by blanks. Names are read from
     ``Entity=KIND`` and coreference from ``Coref=NUMBER`` in the last column. The parts of a contraction that its
-    surface does not spell out (French "du") share the surface's span. Raises ValueError for a file without sentences
-    or a sentence whose words do not spell its own text.
+    surface does not spell out (French "du") share the surface's span. Raises ValueError for a file without sentences, a
+    line without the ten columns, a head that is not there, or words that do not spell their sentence's own text.
     """
     content = file.read_text(encoding="utf-8") if isinstance(file, Path) else file
     source = source or (str(file) if isinstance(file, Path) else "CoNLL-U")
     documents: list[tuple[str, list[_Word]]] = []
-    for number, sentence in enumerate(filter(None, conllu.parse(content))):  # a lone comment is no sentence
+    try:
+        sentences = list(filter(None, conllu.parse(content)))  # a lone comment is no sentence
+    except conllu.exceptions.ParseException as error:
+        raise ValueError(f"{source}: {error}") from error
+    for number, sentence in enumerate(sentences):
         if number == 0 or "newdoc" in sentence.metadata or "newdoc id" in sentence.metadata:
             documents.append(("", []))
+        name = f"{source}, sentence {sentence.metadata.get('sent_id', number)}"
+        _check(sentence, name)
         text, words = documents[-1]
         offset = len(text) + 1 if text else 0
         spelled, found = _sentence(sentence, offset, len(words), words[-1].sentence + 1 if words else 0)
         told = sentence.metadata.get("text", spelled)
         if told != spelled:
             raise ValueError(
-                f"sentence {sentence.metadata.get('sent_id', number)}: its words spell {spelled!r}, and its text is "
-                f"{told!r}; mend SpaceAfter=No or the text"
+                f"{name}: its words spell {spelled!r}, and its text is {told!r}; mend SpaceAfter=No or the text"
             )
         documents[-1] = (f"{text} {spelled}" if text else spelled, words + found)
     if not documents:
@@ -123,6 +128,19 @@ def closed_class_words(text: str) -> Words:
 
 
 _CLASS_OF = {form: kind for kind, forms in reversed(CLOSED_CLASSES.items()) for form in forms.split()}
+
+
+def _check(sentence: Sequence[Any], name: str) -> None:
+    """Each word has its ten columns, and a head that the sentence has."""
+    there = {token["id"] for token in sentence} | {0, None}
+    for token in sentence:
+        if len(token) < 10:
+            raise ValueError(
+                f"{name}: word {token['id']} has {len(token)} of the ten columns; put a tab between them, and _ where "
+                "there is nothing to say"
+            )
+        if token["head"] not in there:
+            raise ValueError(f"{name}: the head of word {token['id']} is {token['head']}, which is not there")
 
 
 def _sentence(sentence: Sequence[Any], offset: int, first: int, number: int) -> tuple[str, list[_Word]]:

@@ -143,6 +143,20 @@ def test_words_that_do_not_spell_their_text_are_refused():
         models.read_conllu(CONTRACTED.replace("SpaceAfter=No", "_"))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1\tThe", r"CoNLL-U, sentence 0: word 1 has 2 of the ten columns; put a tab between them"),
+        ("1\tThe\t_\tDET\t_\t_\t9\tdet\t_\t_", r"sentence 0: the head of word 1 is 9, which is not there"),
+        ("1\tThe\t_\tDET\t_\t_\tx\tdet\t_\t_", r"CoNLL-U: .*'head': 'x' is not"),
+        ("a\tThe\t_\tDET\t_\t_\t0\tdet\t_\t_", r"CoNLL-U: .*'id': 'a' is not"),
+    ],
+)
+def test_a_line_with_a_fault_is_named(line, said):
+    with pytest.raises(ValueError, match=said):
+        models.read_conllu(line + "\n\n")
+
+
 def test_a_file_without_sentences_is_refused():
     with pytest.raises(ValueError, match="CoNLL-U holds no sentence; CoNLL-U has ten columns"):
         models.read_conllu("")
