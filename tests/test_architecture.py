@@ -230,6 +230,11 @@ def test_a_room_shows_exactly_its_public_names(room):
     names = [alias for line in lines for alias in line.names]
     assert all(alias.asname == alias.name for alias in names), "write `from .x import y as y`"
     assert sorted(alias.name for alias in names) == [name for place, name in PUBLIC if place == room]
+    for line in lines:
+        home = (line.module or "").removeprefix(f"atlaskit.{room}").removeprefix(".")
+        for name in {alias.name for alias in line.names} - {home}:
+            same = home and (PACKAGE / room / f"{name}.py").exists()
+            assert not same, f"{room}/{name}.py, imported late, would take the place of {room}.{name}"
 
 
 def test_importing_everything_asks_the_network_for_nothing():

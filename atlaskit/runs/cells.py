@@ -18,9 +18,9 @@ from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
-from .export import to_html
 from .findings import FOLDER
 from .jsonfile import Json, write_whole
+from .notebook_html import to_html
 from .outcome import Failure, Outcome
 
 EXPECTED = (PapermillExecutionError, RuntimeError, TimeoutError)
