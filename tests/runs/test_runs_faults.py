@@ -126,6 +126,13 @@ def test_a_killed_nursery_is_replaced_and_its_run_ends_with_it(chore, here, diar
     assert (ended["a"].state, ended["a"].attempts) == ("done", 2)
 
 
+def test_what_a_killed_process_had_started_is_ended_with_it(chore, here, diary):
+    ended = runs.drive([chore("a", "die_with_a_child", limits=runs.Limits(attempts=1))], here, progress=False)
+    assert (ended["a"].state, ended["a"].failure.name) == ("failed", "Killed")
+    (child,) = begun(diary)
+    until(lambda: gone(child))
+
+
 def test_one_that_always_dies_fails_in_the_end_and_the_others_do_not_care(chore, here, diary):
     ended = runs.drive([chore("a", "die"), chore("b")], here, progress=False)
     assert (ended["a"].state, ended["a"].attempts, ended["a"].failure.name) == ("failed", 3, "Killed")

@@ -4,6 +4,8 @@ Each notes in a diary outside its folder that it began, and that it ended; a tes
 """
 
 import os
+import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -35,6 +37,14 @@ def slow(folder, *, diary, name, seconds):
     time.sleep(seconds)
     (folder / "result.txt").write_text(name)
     _note(diary, f"{name} ended {os.getpid()}")
+
+
+def die_with_a_child(folder, *, diary, name):
+    """As a papermill that is killed: its kernel, a session of its own, is left behind."""
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    _note(diary, f"{name} began {child.pid}")
+    time.sleep(1)  # long enough to be seen
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def die(folder, *, diary, name):
