@@ -1,10 +1,11 @@
 """A name to a Model: bundled, a folder, or a hub id."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -79,30 +80,27 @@ def _read(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """Network and tokenizer from a folder or the hub, with every failure put into words."""
     where = name if folder is None else str(folder)
-    known = folder is not None or not _hub_answers()  # the library's own cache may still hold what the name means
+    local = folder is not None or not _hub_answers()  # the library's own cache may still hold what the name means
+    asked: dict[str, Any] = {"revision": revision, "trust_remote_code": False, "local_files_only": local}
     try:
         with _quiet(folder is not None):
-            config = AutoConfig.from_pretrained(
-                where, revision=revision, trust_remote_code=False, local_files_only=known
-            )
+            config = AutoConfig.from_pretrained(where, **asked)
             # The class that the checkpoint was saved from; AutoModel would drop a language-model head.
             kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], AutoModel)
             net, report = kind.from_pretrained(
                 where,
                 config=config,
-                revision=revision,
                 dtype=dtype if dtype == "auto" else getattr(torch, dtype),
                 use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=known,
                 output_loading_info=True,
+                **asked,
             )
-            tokenizer = _tokenizer(where, revision, known)
+            tokenizer = _tokenizer(where, asked)
     except SafetensorError as error:
         raise OSError(f"the weights of {name} are truncated or damaged ({error}); fetch or copy them again") from error
     except OSError as error:
         if folder is None:
-            why = "it cannot be reached." if known else str(error).splitlines()[0]
+            why = "it cannot be reached." if local else str(error).splitlines()[0]
             raise OSError(
                 f"{name!r} is neither a bundled model nor a folder, and could not be had from the hub: "
                 f"{why} {_what_can_be_loaded(name)}"
@@ -126,10 +124,10 @@ def _hub_answers() -> bool:
     return True
 
 
-def _tokenizer(where: str, revision: str | None, known: bool) -> PreTrainedTokenizerBase | None:
+def _tokenizer(where: str, asked: Mapping[str, Any]) -> PreTrainedTokenizerBase | None:
     """The checkpoint's tokenizer, or None where it has none: then texts are given as token ids."""
     try:
-        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False, local_files_only=known)
+        return AutoTokenizer.from_pretrained(where, **asked)
     except (OSError, ValueError):
         return None
 
