@@ -10,15 +10,13 @@ minute or two of CPU a run; the text comes from Debian packages, as that of the 
 """
 
 import argparse
-import math
 import sys
 import warnings
 from pathlib import Path
 
 import torch
-from scipy import stats
 
-from atlaskit import measure, models, training
+from atlaskit import measure, models, runs, training
 from atlaskit.compat import atlas
 from atlaskit.data.recipe import build
 
@@ -56,12 +54,6 @@ def one_run(text, *, heads, seed, steps):
     return before, [training.held_out_loss(net, judged), *overlaps(net, rows, seed=seed)]
 
 
-def interval(values):
-    """Mean and half width of its 95 % interval over seeds."""
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(0) / math.sqrt(len(values))
-    return values.mean(0), half
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600)
@@ -74,21 +66,23 @@ def main():
     text = build.corpus(build.texts(asked.work)[0], "decoder", asked.work)
     print(f"width {WIDTH}, {LAYERS} layers, {asked.steps} steps of {16 * LENGTH} tokens, rank {RANK}, {sys.platform}")
 
-    runs = {heads: [] for heads in asked.heads}
+    trained = {heads: [] for heads in asked.heads}
     for seed in range(asked.seeds):
         for heads in asked.heads:
             before, after = one_run(text, heads=heads, seed=seed, steps=asked.steps)
-            runs[heads].append((before, after))
+            trained[heads].append((before, after))
             told = "  ".join(f"{n} {b:.3f} → {a:.3f}" for n, b, a in zip(COLUMNS, before, after, strict=True))
             print(f"d_head {WIDTH // heads:3} seed {seed}  {told}", flush=True)
 
     print(f"\n{'d_head':>6} {'':8}" + "".join(f"{name:>18}" for name in COLUMNS))
-    for heads, found in runs.items():
+    for heads, found in trained.items():
         d_head = WIDTH // heads
         for name, at in (("birth", 0), ("trained", 1)):
-            mean, half = interval(torch.tensor([run[at] for run in found]))
-            cells = "".join(f"{f'{m:.3f} ± {h:.3f}':>18}" for m, h in zip(mean, half, strict=True))
-            print(f"{d_head:6} {name:8}{cells}")
+            print(f"{d_head:6} {name:8}", end="")
+            for values in zip(*(run[at] for run in found), strict=True):
+                mean, low, _ = runs.interval(values)
+                print(f"{f'{mean:.3f} ± {mean - low:.3f}':>18}", end="")
+            print()
         chance = measure.haar_cosines(d_head, RANK, draws=4000, seed=0).mean()
         print(f"{'':6} {'random':8}{'':18}{float(chance):>18.3f}{RANK / WIDTH:>18.3f}{RANK / WIDTH:>18.3f}")
 
