@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,26 +38,30 @@ COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 def run_cells(source: Path, kept: Path, given: Mapping[str, Json], *, timeout: int) -> None:
     """Execute `source` with the given parameters into `kept`, which is whole up to the cell that is at work."""
-    papermill.execute_notebook(
-        str(source),
-        str(kept),
-        parameters=given,
-        kernel_name="python3",  # the kernel of this very environment, whatever the notebook's metadata say
-        kernel_manager_class=_kernel_in(kept.parent),
-        progress_bar={"desc": source.stem, "disable": None, "leave": False},  # None: only in a terminal
-        store_widget_state=False,  # it holds each figure twice, as it was first drawn, and needs a CDN to be seen
-        start_timeout=START,
-        execution_timeout=timeout,
-    )
+    with tempfile.TemporaryDirectory(prefix="atlaskit-") as sockets:  # a short path: 103 characters are the most
+        papermill.execute_notebook(
+            str(source),
+            str(kept),
+            parameters=given,
+            kernel_name="python3",  # the kernel of this very environment, whatever the notebook's metadata say
+            kernel_manager_class=_kernel_in(kept.parent, sockets),
+            progress_bar={"desc": source.stem, "disable": None, "leave": False},  # None: only in a terminal
+            store_widget_state=False,  # it holds each figure twice, as it was first drawn, and needs a CDN to be seen
+            start_timeout=START,
+            execution_timeout=timeout,
+        )
 
 
-def _kernel_in(folder: Path) -> type[AsyncKernelManager]:
+def _kernel_in(folder: Path, sockets: str) -> type[AsyncKernelManager]:
     """A kernel manager whose kernels log to `folder` and find it in their environment; ours is left alone."""
 
     class Manager(AsyncKernelManager):
-        transport_encryption = "auto"  # a shared machine's other users can open our loopback ports
+        transport_encryption = "auto"  # a shared machine's other users can open loopback ports
 
         async def start_kernel(self, **kwargs: Any) -> None:  # type: ignore[override]  # the base declares it sync
+            if hasattr(socket, "AF_UNIX"):
+                # a port that was free when it was chosen can be another's when the kernel comes to bind it
+                self.transport, self.ip = "ipc", f"{sockets}/kernel"
             with (folder / LOG).open("w") as log:  # what a dying process says, it says there and nowhere else
                 await super().start_kernel(**kwargs, env=os.environ | {FOLDER: str(folder)}, stdout=log, stderr=log)
 
@@ -70,7 +76,7 @@ def explain(error: BaseException, kept: Path, timeout: int) -> Failure:
             return _at_last_cell(kept, Failure(error.ename, error.evalue, traceback=traceback))
         case TimeoutError():
             return _at_last_cell(kept, Failure("TimeoutError", f"it ran longer than {timeout} seconds"))
-        case DeadKernelError():
+        case DeadKernelError() | RuntimeError(args=("Kernel died before replying to kernel_info",)):
             log = (kept.parent / LOG).read_text(errors="replace")
             why = "its kernel died; most often, memory ran out"
             return _at_last_cell(kept, Failure("DeadKernelError", why, traceback=log))

@@ -16,7 +16,9 @@ from atlaskit.records import Estimate
 from atlaskit.runs import Run
 run = Run("good", {"size": size, "name": name, "rate": rate, "fast": fast, "layers": layers}, model_hash="abc")"""
 
-FINDINGS = """run.find("entropy", Estimate(2.5, 2.25, 2.75, 3.0, 3.5, "bits", 40, 0.001))
+FINDINGS = """import ipykernel
+run.find("transport", ipykernel.get_connection_info(unpack=True)["transport"])
+run.find("entropy", Estimate(2.5, 2.25, 2.75, 3.0, 3.5, "bits", 40, 0.001))
 run.find("undefined", Estimate(float("nan"), float("nan"), float("inf"), -1.0, 1.0, "tokens", 2))
 run.find("best <head>", "3.7")
 run.find("pid", os.getpid())

@@ -59,7 +59,8 @@ def whole(notebook, here, tmp_path_factory):
 
 def test_a_batch_leaves_every_run_whole_and_its_failures_explained(whole):
     out, done = whole
-    assert [one.state for one in done.ended.values()] == ["done", "done", "failed", "failed"]
+    states = [one.state for one in done.ended.values()]
+    assert states == ["done", "done", "failed", "failed"], [str(one.failure) for one in done.ended.values()]
     assert (done.count("done"), done.count("failed"), done.count("stopped")) == (2, 2, 0)
     names = list(done.ended)
     files = {str(path.relative_to(out / "done" / names[0])) for path in (out / "done" / names[0]).rglob("*.*")}
@@ -141,6 +142,17 @@ def test_killed_kernels_and_workers_change_no_byte(notebook, here, tmp_path):
     assert [one.attempts for one in quiet.ended.values()] == [1, 1]
     for name in ("aggregate.parquet", "across.csv"):
         assert (tmp_path / "disturbed" / name).read_bytes() == (tmp_path / "quiet" / name).read_bytes()
+
+
+def test_a_kernel_that_dies_before_its_first_word_is_given_another_attempt(notebook, tmp_path, monkeypatch):
+    startup = tmp_path / "profile_default/startup/first.py"
+    startup.parent.mkdir(parents=True)
+    startup.write_text(f"import os, pathlib\nmet = pathlib.Path({str(tmp_path)!r}, 'met')\n"
+        "if not met.exists():\n    met.touch()\n    os._exit(1)")  # fmt: skip
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    with runs.Local(1) as executor:
+        done = runs.batch(notebook, {}, out=tmp_path / "out", executor=executor, progress=False)
+    assert [(one.state, one.attempts) for one in done.ended.values()] == [("done", 2)]
 
 
 def test_wrong_parameters_are_all_listed_before_anything_starts(notebook, tmp_path):

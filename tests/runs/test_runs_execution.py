@@ -59,6 +59,10 @@ def test_in_a_notebook_progress_is_a_widget_that_counts_and_tells_what_the_calle
     assert "to go" not in text_of(out / "good/good.ipynb"), "a line on stderr would be printed at each look"
 
 
+def test_a_kernel_is_spoken_to_through_files_since_a_free_port_can_be_taken_before_it_starts(good):
+    assert good.findings["transport"] == "ipc"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
