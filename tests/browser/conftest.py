@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -131,7 +132,7 @@ def canvases(page):
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     """JupyterLab on loopback with a token and fresh settings: {"url", "token", "dir", "log"}."""
-    home = tmp_path_factory.mktemp("lab")
+    home, runtime = tmp_path_factory.mktemp("lab"), tempfile.mkdtemp(prefix="lab-")
     (home / "notebooks").mkdir()
     (home / "config/labconfig").mkdir(parents=True)
     (home / "config/labconfig/default_setting_overrides.json").write_text(json.dumps(LAB_SETTINGS))
@@ -141,7 +142,7 @@ def lab(tmp_path_factory):
     token, url, log = secrets.token_hex(16), f"http://127.0.0.1:{port}", home / "lab.log"
     own = {
         "JUPYTER_CONFIG_DIR": home / "config",
-        "JUPYTER_RUNTIME_DIR": home / "runtime",
+        "JUPYTER_RUNTIME_DIR": runtime,
         "JUPYTER_DATA_DIR": home / "data",
         "IPYTHONDIR": home / "ipython",
         "JUPYTERLAB_SETTINGS_DIR": home / "settings",
@@ -151,7 +152,8 @@ def lab(tmp_path_factory):
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
     command += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={home / 'notebooks'}"]
-    command += ["--LabApp.expose_app_in_browser=True"]
+    # A kernel's port could be taken between its choice and its use; a socket's path may have 103 characters.
+    command += ["--LabApp.expose_app_in_browser=True", "--KernelManager.transport=ipc"]
     environment = os.environ | {name: str(value) for name, value in own.items()}
     with log.open("w") as stream:
         # Its own session, so that the kernels can be ended with it.
@@ -168,6 +170,7 @@ def lab(tmp_path_factory):
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
+            shutil.rmtree(runtime, ignore_errors=True)
 
 
 @pytest.fixture
