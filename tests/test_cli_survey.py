@@ -1,5 +1,6 @@
 """Law: a survey does not depend on how it was cut; what big ones would cost follows from what small ones did."""
 
+import json
 import math
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -50,8 +51,27 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
     (_, (pieces, _)) = corpus.shards([tmp_path / "a.txt"], lines=True, size=1)
     with pytest.raises(ValueError, match=r"a.txt is not text in UTF-8 \(byte 5\)"):
         corpus.documents(pieces)
-    with pytest.raises(ValueError, match=r"holds no .txt file"):
+    with pytest.raises(ValueError, match=r"holds no .txt or .jsonl file"):
         corpus.files_of([tmp_path / "none"])
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1), st.integers(1, 4))
+def test_the_rows_of_json_lines_are_documents_whatever_stands_in_them(tmp_path_factory, texts, size):
+    file = tmp_path_factory.mktemp("corpus") / "rows.jsonl"
+    file.write_text("\n".join(json.dumps({"body": text}, ensure_ascii=False) for text in texts), encoding="utf-8")
+    cut = corpus.shards(corpus.files_of([file.parent]), lines=False, size=size, column="body")
+    assert [text for pieces, _ in cut for text in corpus.documents(pieces)] == texts
+
+
+def test_a_row_without_the_column_is_named(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"body": "b"}\n')
+    ((pieces, _),) = corpus.shards([tmp_path / "rows.jsonl"], lines=False, size=2)
+    with pytest.raises(ValueError, match=r"rows.jsonl, after byte 0: row 1 has no text under 'text'; it has 'body'"):
+        corpus.documents(pieces)
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n{"text": ')
+    (_, (pieces, _)) = corpus.shards([tmp_path / "rows.jsonl"], lines=False, size=1)
+    with pytest.raises(ValueError, match=r"rows.jsonl, after byte 14: .*line 1 column 10"):
+        corpus.documents(pieces)
 
 
 class Here:

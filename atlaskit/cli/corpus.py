@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from atlaskit import data
+
 Piece: TypeAlias = dict[str, Any]
-"""{"file", "start", "end", "lines"}: some bytes of a file, which are one document, or one in each line."""
+"""{"file", "start", "end", "lines", "column"}: some bytes of a file, which are one document, or one in each line; where
+a column is named, in each line's JSON."""
+
+ENDINGS = (".txt", ".jsonl")
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """The files meant: a folder stands for all .txt files beneath it, in the order of their names."""
+    """The files meant: a folder stands for all .txt and .jsonl files beneath it, in the order of their names."""
     found = []
     for path in paths:
-        found += sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+        beneath = sorted(path.rglob("*")) if path.is_dir() else []
+        found += [file for file in beneath if file.suffix in ENDINGS] if path.is_dir() else [path]
     if not found:
-        raise ValueError("the corpus holds no .txt file")
+        raise ValueError(f"the corpus holds no {' or '.join(ENDINGS)} file")
     return [path.resolve() for path in found]
 
 
-def shards(files: Sequence[Path], *, lines: bool, size: int) -> Iterator[tuple[list[Piece], int]]:
+def shards(files: Sequence[Path], *, lines: bool, size: int, column: str = "text") -> Iterator[tuple[list[Piece], int]]:
     """Shards of so many documents, each with the number of its first one; the last may be smaller."""
     pieces: list[Piece] = []
     held, first = 0, 0
     for file in files:
-        for start, end in _lines(file) if lines else [(0, file.stat().st_size)]:
-            if pieces and lines and pieces[-1]["file"] == str(file):
+        json_lines = file.suffix == ".jsonl"
+        by_line = lines or json_lines
+        about = {"file": str(file), "lines": by_line, "column": column if json_lines else None}
+        for start, end in _lines(file) if by_line else [(0, file.stat().st_size)]:
+            if pieces and by_line and pieces[-1]["file"] == str(file):
                 pieces[-1]["end"] = end
             else:
-                pieces.append({"file": str(file), "start": start, "end": end, "lines": lines})
+                pieces.append(about | {"start": start, "end": end})
             held += 1
             if held == size:
                 yield pieces, first
@@ -44,7 +54,7 @@ def content_hash(pieces: Sequence[Mapping[str, Any]]) -> str:
     digest = hashlib.sha256()
     for piece in pieces:
         content = _bytes(piece)
-        digest.update(f"{len(content)} {piece['lines']} ".encode())
+        digest.update(f"{len(content)} {piece['lines']} {piece['column']} ".encode())
         digest.update(content)
     return digest.hexdigest()
 
@@ -57,8 +67,16 @@ def documents(pieces: Sequence[Mapping[str, Any]]) -> list[str]:
             text = _bytes(piece).decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{piece['file']} is not text in UTF-8 (byte {piece['start'] + error.start})") from error
-        found += [line for line in text.split("\n") if line.strip()] if piece["lines"] else [text]
+        lines = [line for line in text.split("\n") if line.strip()] if piece["lines"] else [text]
+        found += lines if piece["column"] is None else _texts_of(lines, piece)
     return found
+
+
+def _texts_of(lines: Sequence[str], piece: Mapping[str, Any]) -> list[str]:
+    try:
+        return data.read_texts(map(json.loads, lines), column=piece["column"])
+    except ValueError as error:
+        raise ValueError(f"{piece['file']}, after byte {piece['start']}: {error}") from error
 
 
 def _bytes(piece: Mapping[str, Any]) -> bytes:

@@ -38,7 +38,8 @@ HOUR = 3600
 @click.argument("model")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
-@click.option("--lines", is_flag=True, help="Every line of a file is a document.")
+@click.option("--lines", is_flag=True, help="Every line of a text file is a document.")
+@click.option("--column", default="text", show_default=True, help="Of a .jsonl file's rows: where the text is.")
 @click.option("--max-tokens", type=click.IntRange(min=2), default=512, show_default=True, help="Of each document.")
 @click.option("--shard", type=click.IntRange(min=1), default=1000, show_default=True, help="Documents in a shard.")
 @click.option("--score", "names", multiple=True, type=click.Choice(list(SCORES)), help="All by default; may repeat.")
@@ -49,7 +50,7 @@ HOUR = 3600
 @on_executors
 @click.pass_context
 def survey(context: click.Context, /, model: str, paths: tuple[Path, ...], out: Path, **options: Any) -> None:
-    """Measure every head of MODEL over the texts in PATHS: files, or folders of .txt files.
+    """Measure every head of MODEL over the texts in PATHS: files, or folders of .txt and .jsonl files.
 
     Each shard is loaded and measured by a process of its own. OUT receives the documents' numbers as a partitioned
     Parquet dataset, and heads.parquet with each head beside ignorance, which depends neither on the size of shards nor
@@ -132,7 +133,8 @@ def _tasks(
     """A task for each shard. What it depends on: the weights, the texts themselves, what is asked, this atlaskit."""
     asked = {"scores": list(options["names"]) or list(SCORES), "max_tokens": options["max_tokens"]}
     how = {"model": model} | {name: options[name] for name in ("revision", "device", "threads")}
-    for pieces, first in corpus.shards(files, lines=options["lines"], size=options["shard"]):
+    cut = {"lines": options["lines"], "column": options["column"], "size": options["shard"]}
+    for pieces, first in corpus.shards(files, **cut):
         texts = {"texts": corpus.content_hash(pieces), "first": first}
         yield runs.Task(
             f"shard={first:012}",
