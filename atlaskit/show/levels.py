@@ -71,8 +71,7 @@ def max_pool(cells: Shaped[np.ndarray, "*head query key"], *, blocks: Sequence[i
     A mean would fade the single bright cell that a reader looks for, a stride would lose it. Level 0 lies below all
     weights, so a block is blank only where it is blank throughout.
     """
-    high, wide = blocks
-    *head, query, key = cells.shape
-    padding = [(0, 0)] * len(head) + [(0, -query % high), (0, -key % wide)]
-    padded = np.pad(cells, padding)
-    return padded.reshape(*head, -(-query // high), high, -(-key // wide), wide).max(axis=(-3, -1))
+    for axis, step in zip((-2, -1), blocks, strict=True):
+        if step > 1:
+            cells = np.maximum.reduceat(cells, range(0, cells.shape[axis], step), axis=axis)
+    return cells

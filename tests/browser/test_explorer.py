@@ -7,40 +7,24 @@ import numpy as np
 import pytest
 import torch
 from accessible import serious
+from explorer_page import HOSTILE, SPOKEN, changed, field, hear, shade, tokens_of, until
 
 from atlaskit import measure, show
 from atlaskit.models import capture, planted
-from atlaskit.records import Capture, LayerAttention, Tokens
+from atlaskit.records import Capture, LayerAttention
 
 pytestmark = pytest.mark.browser
 
-# A script, quotes, a line end, an emoji of two, right-to-left text, a combining mark, a direction mark.
-HOSTILE = ["<script>alert(1)</script>", "\"'", "\n", "👩\u200d👧", "שלום", "e\u0301", "\u202eevil", "<img src=x>"]
 MEASURES = {
     "entropy": (measure.entropy, "bits"),
     "previous token": (measure.mass_on(measure.previous_token), "mass"),
 }
 
-# The colour of the large picture where a row and a column of cells cross, as #rrggbb.
-CELL = """([row, column, n]) => {
-  const canvas = document.querySelector('.ak-main canvas'), sharp = canvas.width / canvas.clientWidth;
-  const left = 92, top = 4, wide = canvas.clientWidth - 92 - 12, high = HIGH;
-  const at = [left + (column + .5) * wide / n, top + (row + .5) * high / n].map(v => Math.round(v * sharp));
-  return '#' + [...canvas.getContext('2d').getImageData(...at, 1, 1).data].slice(0, 3)
-    .map(v => v.toString(16).padStart(2, '0')).join('');
-}"""
-PICTURE = "() => document.querySelector('.ak-main canvas').toDataURL()"
-SPOKEN = "text => [...document.querySelectorAll('.ak-unseen')].some(one => one.textContent.includes(text))"
-
-
 DRESS = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 
 
 def hostile_capture():
-    n, text = len(HOSTILE), "".join(HOSTILE)
-    ends = np.cumsum([len(one) for one in HOSTILE])
-    spans = torch.tensor([(end - len(one), end) for one, end in zip(HOSTILE, ends, strict=True)])
-    tokens = Tokens(text, torch.arange(n), tuple(HOSTILE), spans, torch.zeros(n, dtype=torch.bool))
+    n, tokens = len(HOSTILE), tokens_of(HOSTILE)
     support = torch.ones(n, n, dtype=torch.bool).tril()
     scores = torch.randn(2, 3, n, n, generator=torch.Generator().manual_seed(0)) * 2
     patterns = scores.masked_fill(~support, -torch.inf).softmax(-1)
@@ -59,35 +43,6 @@ def opened(page, tmp_path):
         return page
 
     return open_page
-
-
-def hear(dialog):
-    """A dialog is an error, since only a token could open one; but JupyterLab may ask before unsaved changes go."""
-    if dialog.type == "beforeunload":
-        dialog.accept()
-    else:
-        dialog.page.errors.append(dialog.message)
-        dialog.dismiss()
-
-
-def until(page, script, arg=None):
-    """Wait for a script to say true. Playwright's own waiting uses eval, which the page's security policy forbids."""
-    for _ in range(300):
-        if page.evaluate(script, arg):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never came true: {script} {arg}")
-
-
-def changed(page, act):
-    """Do something and wait until the large picture is another."""
-    before = page.evaluate(PICTURE)
-    act()
-    until(page, f"before => ({PICTURE})() !== before", before)
-
-
-def field(page, name):
-    return page.locator(".ak-explorer").first.get_by_label(name, exact=True)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -111,16 +66,14 @@ def test_the_page_from_disk_runs_no_token_and_everyone_can_use_it(scheme, opened
 def test_the_page_from_disk_answers_every_control_by_keys(opened, page):
     model = planted()
     opened(show.Explorer(capture(model, "ash bay cat dew elm ash bay cat dew elm"), measures=MEASURES))
-    high = page.evaluate("document.querySelector('.ak-main canvas').clientHeight") - 4 - 86 - 48
-    cell = CELL.replace("HIGH", str(high))
     field(page, "Layer").fill("0")
     field(page, "Head").fill("0")
     field(page, "Token").fill("9")
     until(page, SPOKEN, "Head 0.0, token 9")
     until(page, SPOKEN, "It reads most: dew 1")  # the previous token
     # the palette's ends: all of the weight on the token before, none elsewhere
-    assert page.evaluate(cell, [5, 4, 10]) == show.theme.SEQUENTIAL[255].lower()
-    assert page.evaluate(cell, [5, 2, 10]) == show.theme.SEQUENTIAL[1].lower()
+    assert shade(page, 5, 4, 10, 10) == 255
+    assert shade(page, 5, 2, 10, 10) == 1
     maps = page.get_by_label("Map of a measure, layers down, heads across")
     maps.focus()
     changed(page, lambda: maps.press("ArrowRight"))
@@ -142,10 +95,8 @@ def test_the_page_from_disk_answers_every_control_by_keys(opened, page):
     assert page.evaluate("document.querySelectorAll('.ak-side canvas')[1].toDataURL()") != before
     changed(page, lambda: field(page, "Rows").select_option("token"))
     # a row is a head now: 0.0 gives all to the token before, 0.1 to the first, 1.1 as much to each of eight
-    high = page.evaluate("document.querySelector('.ak-main canvas').clientHeight") - 4 - 86 - 48
-    cell, shades = CELL.replace("HIGH", str(high)), show.theme.SEQUENTIAL
     for row, key, level in ((0, 6, 255), (0, 5, 1), (1, 0, 255), (6, 3, round(1 + 254 * 8**-0.5))):
-        assert page.evaluate(cell, [row, key, 10]) == shades[level].lower()
+        assert shade(page, row, key, 10, 10) == level
     page.get_by_role("button", name="0.0").click()
     until(page, SPOKEN, "Head 0.0, token 7")
     assert page.errors == page.outside == []

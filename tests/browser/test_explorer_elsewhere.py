@@ -16,6 +16,7 @@ import nbformat
 import numpy as np
 import pytest
 from bokeh.resources import Resources
+from explorer_page import SPOKEN
 from PIL import Image
 
 from atlaskit import show
@@ -31,7 +32,6 @@ explorer = show.Explorer(seen, measures=measures)
 explorer.choose(layer=0, head=2, token=4)
 explorer""",
 ]
-SPOKEN = "text => [...document.querySelectorAll('.ak-unseen')].some(one => one.textContent.includes(text))"
 SEEN = """() => [...document.querySelectorAll('img')]
   .filter(one => one.src.startsWith('data:image/png') && one.naturalWidth && one.checkVisibility()).length"""
 
