@@ -159,8 +159,8 @@ class Atlas(anywidget.AnyWidget):
         """
         here, places = self._head, self._places(theme.source(fig).data)
 
-        def of_head(**values: Any) -> Mapping[str, Any]:
-            return columns(*self._head, **values)
+        def of_head(**values: Any) -> Mapping[str, Any]:  # knows the head, not this, which may be closed before it
+            return columns(*here, **values)
 
         view, refill = bound(fig, theme.source(fig), of_head, **controls)
 
@@ -238,6 +238,8 @@ class Atlas(anywidget.AnyWidget):
                 self._finder.stop()
             self._unlink.close()
             self.layout.close()  # a widget of its own
+            for _, shown in _shown.values():
+                shown[:] = [one for one in shown if one is not self]
         super().close()
 
     def page(self, *, title: str = "") -> str:

@@ -587,6 +587,25 @@ def test_a_figure_follows_the_chosen_head_and_its_own_controls():
     assert len(asked_for) == n
 
 
+def test_a_figure_outlives_the_explorer_that_it_followed_and_does_not_keep_it():
+    explorer = show.Explorer(capture_of(), measures=MEASURES)
+    board = weakref.ref(explorer.board)
+
+    def columns(layer, head, power):
+        return show.head_columns(np.full((2, 3), (3.0 * layer + head) ** power))
+
+    fig, power = show.head_grid(np.zeros((2, 3)), title="T", unit="bits", limits=(0.0, 25.0)), widgets.IntSlider(1)
+    view = explorer.follow(fig, columns, power=power)
+    explorer.choose(layer=1, head=2)
+    explorer.close()
+    del explorer
+    gc.collect()
+    assert board() is None
+    power.value = 2  # its own control still answers, for the head that was chosen last
+    assert (show.source(fig).data["score"] == 25).all()
+    assert view.children[0] is power
+
+
 def test_the_picture_for_readers_without_a_kernel_shows_the_chosen_head():
     from PIL import Image
 
@@ -665,6 +684,11 @@ def test_a_cell_that_is_run_again_keeps_no_text_of_its_last_run(monkeypatch):
     assert "application/vnd.jupyter.widget-view+json" in first._repr_mimebundle_()[0]
     run("c", "5", other)
     del first
+    gc.collect()
+    assert board() is None
+    board = weakref.ref(other.board)
+    other.close()  # by hand, and its cells are not run again
+    del other
     gc.collect()
     assert board() is None
 
