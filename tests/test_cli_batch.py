@@ -166,4 +166,10 @@ def test_the_report_of_a_batch_draws_every_finding_and_once_more_along_checkpoin
     assert all(name in drawn for name in ("entropy", "count", "null"))
     page = (tmp_path / "o/aggregate/aggregate.html").read_text()
     assert "Failures first" in page
+    (effects,) = re.findall(r'aria-label="Effects".*?</table>', page, re.DOTALL)
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr>.*?</tr>", effects, re.DOTALL)]
+    told = [row for row in rows if row[0] == "entropy"]
+    for i, row in enumerate(told):  # of the values i + 1 and i + 4 by two seeds, less the null's middle, -0.5
+        assert row[row.index("no") - 4] == f"{i + 3}"
+    assert len(told) == 3
     assert "aggregate/aggregate.html" in (tmp_path / "o/index.html").read_text()

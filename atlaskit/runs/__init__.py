@@ -18,6 +18,7 @@ from .batch import batch as batch
 from .batch import run_plan as run_plan
 from .driving import alone_in as alone_in
 from .driving import drive as drive
+from .effects import EffectTable as EffectTable
 from .exact import ExactSums as ExactSums
 from .exact import merged as merged
 from .execution import NotebookError as NotebookError

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import psutil
@@ -15,7 +17,9 @@ import pytest
 
 from atlaskit import runs
 from atlaskit.runs import manifest
+from atlaskit.runs.executors import _settled
 from atlaskit.runs.nursery import FAILURE
+from atlaskit.runs.outcome import Failure
 from atlaskit.runs.supervise import own
 
 SHARED = Path(__file__).parents[1] / "shared"
@@ -271,6 +275,43 @@ def test_a_full_disk_stops_and_with_room_it_goes_on(chore, path, diary, tmp_path
         ended = runs.drive(tasks, executor, progress=False)
     assert [(one.state, one.attempts) for one in ended.values()] == [("done", 0)] * 2 + [("done", 1)] * 2
     assert [len(begun(diary, name)) for name in "abcd"] == [1, 1, 2, 1]
+
+
+class Remote:
+    """An executor whose first future ends as it is told, and whose others wait until they are withdrawn."""
+
+    def __init__(self, ended):
+        self.futures, self._ended = [], ended
+
+    def submit(self, function, task):
+        self.futures.append(Future())
+        if len(self.futures) == 1:
+            self.futures[0].set_result(self._ended)
+        return self.futures[-1]
+
+    def together(self):
+        return nullcontext()
+
+    def stop(self):
+        for future in self.futures:
+            future.cancel()
+
+
+def test_on_a_cluster_too_a_full_disk_stops_what_waits(chore):
+    full = Failure("OSError", "the disk is full")
+    executor = Remote(runs.Ended("a", "failed", full))
+    ended = runs.drive([chore(name) for name in "abc"], executor, progress=False)
+    assert [one.state for one in ended.values()] == ["failed", "stopped", "stopped"]
+    assert [one.cancelled() for one in executor.futures] == [False, True, True]
+
+
+def test_a_clusters_worker_is_asked_again_after_a_disk_was_full():
+    def calls():
+        _settled(lambda: own.place.stop.set())
+        return _settled(lambda: own.place.stop.is_set())
+
+    with ThreadPoolExecutor(1) as worker:
+        assert worker.submit(calls).result() is False
 
 
 DRIVER = """import sys, pickle

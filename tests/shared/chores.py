@@ -60,12 +60,14 @@ def fail(folder, *, diary, name):
 
 
 def hoard(folder, *, diary, name):
-    """Takes memory as fast as it can, and a child process takes as much."""
+    """A child process takes a gigabyte, while this one waits for it."""
     _note(diary, f"{name} began {os.getpid()}")
-    os.fork()
+    if os.fork():
+        os.wait()
     held = []
     while True:
-        held.append(b"x" * 10_000_000)
+        if len(held) < 100:
+            held.append(b"x" * 10_000_000)
         time.sleep(0.005)
 
 
