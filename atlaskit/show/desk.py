@@ -50,7 +50,7 @@ class Desk(widgets.VBox):
         self.bar = widgets.IntProgress(value=0, max=1, layout={"width": "12em"})
         self.said = widgets.HTML()
         self.go.on_click(lambda _button: self.begin())
-        self.stop.on_click(lambda _button: self._halt.set())
+        self.stop.on_click(lambda _button: self._stop())
         self._form = (self.model, self.text, widgets.HBox([self.go, self.stop, self.bar, self.said]))
         super().__init__(self._form)
 
@@ -63,6 +63,11 @@ class Desk(widgets.VBox):
         self._work = threading.Thread(target=self._run, args=(self.model.value, self.text.value), daemon=True)
         self._work.start()
         return self._work
+
+    def _stop(self) -> None:
+        self.stop.disabled = True
+        self._say("stopping after this step")  # first, so that whoever has stopped says so last
+        self._halt.set()
 
     def _run(self, model: str, text: str) -> None:
         try:

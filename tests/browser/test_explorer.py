@@ -1,6 +1,7 @@
 """The explorer in a real browser: live in JupyterLab, and as a page from disk, by mouse and by keys."""
 
 import csv
+import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
@@ -162,8 +163,38 @@ explorer.link(show.points(places, ["0.0", "0.4", "1.3"], groups=["a", "b", "a"],
     """counts = show.head_grid(np.zeros((2, 5)), title="", unit="heads", limits=(0.0, 9.0))
 explorer.follow(counts, lambda layer, head: show.head_columns(np.full((2, 5), 5.0 * layer + head)) | {
     "title": f"before it: {5 * layer + head}"})""",
+    """import threading
+may_go_on = threading.Event()
+def read(name, words):
+    assert may_go_on.wait(60)  # a model that takes its time
+    return models.capture(model, words)
+def causes(name, words):
+    for layer in models.layer_effects(model, words):
+        assert may_go_on.wait(60)
+        yield layer
+show.Desk(read, ["planted"], text="ash bay cat dew elm", cause=causes)""",
     "explorer.choose(layer=0, head=2, token=4)",
 ]
+
+# A measure that never ends in the second layer.
+ENDLESS = """def endless(pattern, support, layer):
+    if layer == 1:
+        print("in the second layer")
+        threading.Event().wait(60)
+    return measure.entropy(pattern, support)
+show.Explorer(seen, measures={"endless": (endless, "bits")})"""
+
+IN_KERNEL = """async code => {
+  const {kernel} = window.jupyterapp.shell.currentWidget.sessionContext.session;
+  return (await kernel.requestExecute({code}).done).content.status;
+}"""
+NEW_CELL = """async code => {
+  const app = window.jupyterapp, notebook = app.shell.currentWidget.content;
+  notebook.activeCellIndex = notebook.widgets.length - 1;
+  await app.commands.execute('notebook:insert-cell-below');
+  notebook.activeCell.model.sharedModel.setSource(code);
+  app.commands.execute('notebook:run-cell');
+}"""
 
 # Where a point of a Bokeh figure's data lies on the page.
 PLACE = """([x, y]) => {
@@ -230,5 +261,52 @@ def test_in_jupyterlab_keys_reach_the_kernel_and_the_kernel_reaches_the_page(run
       await panel.sessionContext.session.kernel.restart();
       await app.commands.execute('notebook:run-all-cells') }""")
     until(page, SPOKEN, "Head 0.2, token 4")
+    stop_reading_then_finding(page)
+    interrupt_a_cell(page)
     # jupyter_bokeh 4.1 tells the kernel that was restarted of what its last figure did
     assert [one for one in page.errors if one != "Cannot send"] == page.outside == []
+
+
+def stop_reading_then_finding(page):
+    """What is pressed takes effect after the step; meanwhile the kernel answers, and afterwards all is as before."""
+    buttons = page.locator(".jupyter-button")
+    read, stop = buttons.filter(has_text="Read"), buttons.filter(has_text="Stop")
+    assert stop.is_disabled()
+    read.click()
+    stop.click()
+    page.get_by_text("stopping after this step").wait_for()
+    maps = page.get_by_label("Map of a measure, layers down, heads across").first
+    maps.focus()
+    changed(page, lambda: maps.press("ArrowRight"))
+    until(page, SPOKEN, "Head 0.3, token 4")
+    assert page.evaluate(IN_KERNEL, "may_go_on.set()") == "ok"
+    page.get_by_text("stopped while looking at the heads").wait_for()
+    assert page.locator(".ak-explorer").count() == 2
+    read.click()  # asked again, it is read
+    page.get_by_text("planted: 5 tokens").wait_for()
+    last = page.locator(".ak-explorer").nth(2)
+    last.locator("canvas").first.wait_for()
+    assert page.evaluate(IN_KERNEL, "may_go_on.clear()") == "ok"
+    colour = last.get_by_label("Colour", exact=True)
+    colour.select_option("cause")
+    last.get_by_text("0 of 2 layers").first.wait_for()
+    last.get_by_role("button", name="Stop").click()
+    assert page.evaluate(IN_KERNEL, "may_go_on.set()") == "ok"
+    last.get_by_role("button", name="Stop").wait_for(state="hidden")
+    assert colour.input_value() == "weight"
+
+
+def interrupt_a_cell(page):
+    """JupyterLab's own button, while an explorer reads: what was read is kept and shown, and the kernel goes on."""
+    page.evaluate(NEW_CELL, ENDLESS)
+    page.locator(".jp-OutputArea-output", has_text=re.compile("^in the second layer")).wait_for()
+    page.locator(".jp-NotebookPanel-toolbar [title^='Interrupt the kernel']").click()
+    page.get_by_text("interrupted: layers that were not read are blank").wait_for()
+    last = page.locator(".ak-explorer").nth(3)
+    row = last.get_by_role("row", name="endless (bits)")
+    for layer, seen in (("0", True), ("1", False)):
+        last.get_by_label("Layer", exact=True).fill(layer)
+        last.get_by_role("table", name=f"Head {layer}.").wait_for()
+        assert ("undefined" not in row.inner_text()) == seen
+    assert page.evaluate(IN_KERNEL, "explorer.choose(head=0)") == "ok"
+    until(page, SPOKEN, "Head 0.0, token 4")
