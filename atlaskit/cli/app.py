@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 
 TEXT = "When the rain stopped, the gardener opened the gate. The gardener had waited all day, and so had the gate."
 # Voilà's page for JupyterLab's widgets asks a CDN for an icon font, which nothing here uses: it gets an empty sheet.
+# It is light, whatever the reader's system is: here, JupyterLab's dark colours outweigh its light ones.
 TEMPLATE = """{% extends 'voila/templates/lab/index.html.j2' %}
-{% block notebook_css %}{{ super() | replace("https://cdn.jsdelivr.net/", "data:text/css,") }}{% endblock %}
+{% block notebook_css %}{{ super() | replace("https://cdn.jsdelivr.net/", "data:text/css,") }}
+{% set dark %}{% include 'nbconvert/templates/lab/static/theme-dark.css' %}{% endset %}
+<style media="(prefers-color-scheme: dark)">{{ dark | replace(":root", ":root:root") }}</style>
+<style>
+body.jp-Notebook, #main #rendered_cells { background: var(--jp-layout-color0); color: var(--jp-ui-font-color0); }
+h1 { font: 600 20px/1.3 sans-serif; margin: 0 8px 8px; }
+</style>{% endblock %}
+{% block body_header %}{{ super() }}<h1>Attention explorer</h1>{% endblock %}
 """
 CELL = "from atlaskit.cli.app import desk\ndesk({model!r}, {text!r}, {max_tokens!r})"
 

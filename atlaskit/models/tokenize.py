@@ -54,8 +54,10 @@ def _from_text(tokenizer: PreTrainedTokenizerBase | None, text: str) -> Tokens:
     reserved = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}  # an unknown word is text all the same
     special = [bool(flag) or token in reserved for flag, token in zip(added, ids, strict=True)]
     strings = tuple(
-        name if is_special or name == tokenizer.unk_token or start == end else text[start:end]
-        for name, is_special, (start, end) in zip(names, special, spans, strict=True)
+        name
+        if is_special or name == tokenizer.unk_token
+        else text[start:end] or tokenizer.decode([token]) or name  # a blank alone has no span, and is no "Ġ"
+        for name, is_special, token, (start, end) in zip(names, special, ids, spans, strict=True)
     )
     return Tokens(
         text,

@@ -15,6 +15,7 @@ import types
 import nbformat
 import numpy as np
 import pytest
+from accessible import serious
 from bokeh.resources import Resources
 from explorer_page import SPOKEN
 from PIL import Image
@@ -60,6 +61,7 @@ def test_in_notebook_7_keys_reach_the_kernel(lab, page):
     page.wait_for_function(SPOKEN, arg="Head 0.2, token 4")
     press_right(page)
     page.wait_for_function(SPOKEN, arg="Head 0.3, token 4")
+    assert serious(page, ".ak-explorer") == []
     # Of Notebook 7.6: settings that it misses on every page, an empty one too, and a command that only JupyterLab has
     theirs = ("reading 'schema'", "Command 'filebrowser:open-path' not registered")
     assert [one for one in page.errors if not any(word in one for word in theirs)] == page.outside == []
@@ -126,6 +128,11 @@ def test_the_app_reads_what_it_is_asked_and_answers_by_keys(app, page):
     page.get_by_text("mini-causal: ", exact=False).first.wait_for(timeout=180_000)  # a kernel and a model, from cold
     page.locator(".ak-explorer canvas").first.wait_for()
     assert page.locator(".ak-explorer b").count() == 0
+    for scheme, paper in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(17, 17, 17)")):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_function("paper => getComputedStyle(document.body).backgroundColor === paper", arg=paper)
+        page.wait_for_timeout(500)
+        assert serious(page) == []
     head = page.get_by_label("Head", exact=True)
     before = head.input_value()
     press_right(page)

@@ -52,6 +52,10 @@ def test_text_outside_the_vocabulary_keeps_its_place_and_is_not_special(folder, 
         assert not tokens.special[i]
 
 
+def test_a_blank_that_is_a_token_of_its_own_is_a_blank_and_no_sign_of_the_vocabulary():
+    assert models.load("mini-causal", device="cpu").tokens("The <b>").strings == ("The", " ", "<", "b", ">")
+
+
 def test_a_folder_gives_the_weights_that_were_saved(folder):
     model = models.load(folder, device="cpu")
     assert models.fingerprint(model) == models.fingerprint(models.wrap(families.tiny("bert")))

@@ -1,0 +1,121 @@
+"""What each notebook takes in JupyterLab with its own parameters: seconds, and memory at its peak.
+
+    python tests/benchmarks/bench_notebooks.py                  # all six, one after the other: ten minutes on two cores
+    python tests/benchmarks/bench_notebooks.py 01 04            # those whose names begin so
+
+Memory is that of the server, its kernel and whatever these start, as Binder counts it against its 2 GB: the sum of what
+each process has of its own and its share of what several have (PSS), four times a second. The browser is not in it: on
+Binder it runs with the reader. Two threads, as binder/start sets them. The notebook runs from top to bottom in a fresh
+kernel, with a fresh server.
+"""
+
+import argparse
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+import psutil
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("browser_conftest", ROOT / "tests/browser/conftest.py")
+browser = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(browser)
+
+BINDER = 2_000  # MB
+
+
+@contextmanager
+def jupyterlab():
+    """The JupyterLab of the browser tests, for a script, and the process that serves it."""
+
+    class Folder:
+        def mktemp(self, name):
+            return Path(tempfile.mkdtemp(prefix=name))
+
+    mine = {one.pid for one in psutil.Process().children()}
+    running = browser.lab.__wrapped__(Folder()) if hasattr(browser.lab, "__wrapped__") else None
+    running = running or browser.lab.__pytest_wrapped__.obj(Folder())
+    try:
+        lab = next(running)
+        (server,) = [one for one in psutil.Process().children() if one.pid not in mine]
+        yield lab, server
+    finally:
+        next(running, None)
+
+
+class Gauge:
+    """The largest sum, in MB, over a process and all its children; sampled until it is stopped."""
+
+    def __init__(self, process):
+        self.process, self.peak, self.parts = process, 0.0, ()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self):
+        while not self._stop.wait(0.25):
+            sizes = []
+            for one in (self.process, *self.process.children(recursive=True)):
+                try:
+                    sizes.append(one.memory_full_info().pss / 1e6)
+                except psutil.NoSuchProcess:
+                    continue
+            if sum(sizes) > self.peak:
+                self.peak, self.parts = sum(sizes), tuple(sorted(sizes, reverse=True))
+
+    def stop(self):
+        self._stop.set()
+        self._thread.join()
+
+
+def row(chrome, path):
+    """Seconds from the first cell to the last, the peak, and its largest processes."""
+    with jupyterlab() as (lab, server):
+        page = chrome.new_context(viewport={"width": 1280, "height": 1000}).new_page()
+        page.set_default_timeout(900_000)
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, lab["dir"] / path.name)
+        gauge = Gauge(server)
+        page.goto(f"{lab['url']}/lab/workspaces/bench/tree/{path.name}?reset&token={lab['token']}")
+        page.wait_for_function("window.jupyterapp?.restored")
+        began = time.perf_counter()
+        errors = page.evaluate(browser.RUN_ALL_CELLS)
+        took = time.perf_counter() - began
+        page.wait_for_timeout(3000)  # the last figures are on their way
+        gauge.stop()
+        page.context.close()
+        assert errors == [], errors
+    return took, gauge
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", default=[""], help="how the notebooks' names begin")
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that JupyterLab and its kernels end too
+    os.environ["OMP_NUM_THREADS"] = "2"
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; JupyterLab, server and kernel, {BINDER} MB on Binder")
+    print(f"{'':36}{'seconds':>9}{'peak MB':>9}{'of it':>8}  largest processes, MB")
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=browser.CHROMIUM_FLAGS
+        )
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+            if path.name.startswith(tuple(asked.names)):
+                took, gauge = row(chrome, path)
+                parts = ", ".join(f"{one:.0f}" for one in gauge.parts[:3])
+                print(f"{path.stem:36}{took:>9.0f}{gauge.peak:>9.0f}{gauge.peak / BINDER:>8.0%}  {parts}", flush=True)
+        chrome.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
