@@ -10,45 +10,20 @@ kernel, with a fresh server.
 """
 
 import argparse
-import importlib.util
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 import psutil
+from bench_explorer import browser, jupyterlab
 from playwright.sync_api import sync_playwright
 
-ROOT = Path(__file__).parents[2]
-SPEC = importlib.util.spec_from_file_location("browser_conftest", ROOT / "tests/browser/conftest.py")
-browser = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(browser)
-
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 BINDER = 2_000  # MB
-
-
-@contextmanager
-def jupyterlab():
-    """The JupyterLab of the browser tests, for a script, and the process that serves it."""
-
-    class Folder:
-        def mktemp(self, name):
-            return Path(tempfile.mkdtemp(prefix=name))
-
-    mine = {one.pid for one in psutil.Process().children()}
-    running = browser.lab.__wrapped__(Folder()) if hasattr(browser.lab, "__wrapped__") else None
-    running = running or browser.lab.__pytest_wrapped__.obj(Folder())
-    try:
-        lab = next(running)
-        (server,) = [one for one in psutil.Process().children() if one.pid not in mine]
-        yield lab, server
-    finally:
-        next(running, None)
 
 
 class Gauge:
@@ -78,7 +53,8 @@ class Gauge:
 
 def row(chrome, path):
     """Seconds from the first cell to the last, the peak, and its largest processes."""
-    with jupyterlab() as (lab, server):
+    with jupyterlab() as lab:
+        server = next(one for one in psutil.Process().children() if "jupyterlab" in one.cmdline())
         page = chrome.new_context(viewport={"width": 1280, "height": 1000}).new_page()
         page.set_default_timeout(900_000)
         notebook = nbformat.read(path, as_version=4)
@@ -103,13 +79,13 @@ def main():
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that JupyterLab and its kernels end too
     os.environ["OMP_NUM_THREADS"] = "2"
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; JupyterLab, server and kernel, {BINDER} MB on Binder")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; server and kernel, of {BINDER} MB on Binder")
     print(f"{'':36}{'seconds':>9}{'peak MB':>9}{'of it':>8}  largest processes, MB")
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=browser.CHROMIUM_FLAGS
         )
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        for path in sorted(NOTEBOOKS.glob("*.ipynb")):
             if path.name.startswith(tuple(asked.names)):
                 took, gauge = row(chrome, path)
                 parts = ", ".join(f"{one:.0f}" for one in gauge.parts[:3])
