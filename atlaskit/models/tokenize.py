@@ -56,7 +56,7 @@ def _from_text(tokenizer: PreTrainedTokenizerBase | None, text: str) -> Tokens:
     strings = tuple(
         name
         if is_special or name == tokenizer.unk_token
-        else text[start:end] or tokenizer.decode([token]) or name  # a blank alone has no span, and is no "Ġ"
+        else text[start:end] or str(tokenizer.decode([token])) or name  # a blank alone has no span, and is no "Ġ"
         for name, is_special, token, (start, end) in zip(names, special, ids, spans, strict=True)
     )
     return Tokens(

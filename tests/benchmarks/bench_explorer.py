@@ -12,6 +12,7 @@ off from the network. Read ratios, not milliseconds: the browser draws without a
 import argparse
 import gc
 import importlib.util
+import math
 import os
 import signal
 import statistics
@@ -52,6 +53,8 @@ print("began", time.time())
 explorer = show.Explorer(text, measures=measures)
 """
 
+COLOURS = ("lift", "weight")  # in turn; the first of these is computed, later ones are at hand
+
 # From the key to the first frame in which the watched pixels are others.
 SWITCH = """([selector, watched, key]) => new Promise(done => {
   const field = document.querySelector(selector), canvas = document.querySelector(watched);
@@ -59,8 +62,9 @@ SWITCH = """([selector, watched, key]) => new Promise(done => {
     .getImageData(canvas.width >> 3, canvas.height * .6 | 0, canvas.width * .5 | 0, 1).data;
     let hash = 0; for (const v of d) hash = (hash * 31 + v) | 0; return hash };
   const before = look(), began = performance.now();
-  field.value = Number(field.value) + key;
-  field.dispatchEvent(new Event('input', {bubbles: true}));
+  const choice = field.tagName === 'SELECT';
+  field.value = choice ? key : Number(field.value) + key;
+  field.dispatchEvent(new Event(choice ? 'change' : 'input', {bubbles: true}));
   const watch = () => look() !== before ? done(performance.now() - began)
     : performance.now() - began > 60_000 ? done(NaN) : requestAnimationFrame(watch);
   requestAnimationFrame(watch);
@@ -142,11 +146,19 @@ def explorer_row(lab, chrome, n, repeats):
                 sizes.append(received[0] - before)
             page.wait_for_timeout(1500 if i == 0 else 0)
         times[name] = statistics.median(measured)
+    measured = []
+    for i in range(6):
+        before = received[0]
+        measured.append(page.evaluate(SWITCH, [".ak-explorer select[id$=-colour]", ".ak-main canvas", COLOURS[i % 2]]))
+        sizes.append(received[0] - before)
+        # the small pictures follow, and the next question would wait for them
+        page.wait_for_function("!document.querySelector('.ak-explorer').hasAttribute('aria-busy')")
+        page.wait_for_timeout(1500)
     nodes = page.evaluate("document.querySelectorAll('.ak-explorer, .ak-explorer *').length")
     page.context.close()
     took = (opened - float(began.split()[1])) * 1000
-    return (f"atlaskit explorer, {n} tokens", took, times["layer"], times["head"], initial,
-            statistics.median(sizes), nodes)  # fmt: skip
+    return (f"atlaskit explorer, {n} tokens", took, times["layer"], times["head"], statistics.median(measured[1:]),
+            measured[0], initial, statistics.median(sizes), nodes)  # fmt: skip
 
 
 def still_row(chrome, name, html, switch, scripts):
@@ -173,12 +185,12 @@ def still_row(chrome, name, html, switch, scripts):
             page.wait_for_function(switch["ready"])
         except Exception as error:
             page.context.close()
-            return (name, float("nan"), float("nan"), float("nan"), len(html), 0, f"not ready: {type(error).__name__}")
+            return (name, *[math.nan] * 5, len(html), 0, f"not ready: {type(error).__name__}")
         ready = (time.perf_counter() - began) * 1000
         took = [page.evaluate(SETTLE, act) for act in switch["acts"]]
         nodes = page.evaluate("document.querySelectorAll('*').length")
         page.context.close()
-    return (name, ready, statistics.median(took) if took else float("nan"), float("nan"), len(html), 0, nodes)
+    return (name, ready, statistics.median(took) if took else math.nan, *[math.nan] * 3, len(html), 0, nodes)
 
 
 def scripts_from_npm(folder):
@@ -275,7 +287,8 @@ def main():
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that JupyterLab and its kernels end too
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians; 12 × 12 heads")
-    print(f"{'':36}{'open ms':>10}{'layer ms':>10}{'head ms':>10}{'initial MB':>12}{'switch MB':>11}{'nodes':>8}")
+    print(f"{'':36}{'open ms':>10}{'layer ms':>10}{'head ms':>10}{'colour':>8}{'first':>7}{'initial MB':>12}", end="")
+    print(f"{'switch MB':>11}{'nodes':>8}")
     rows = []
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(
@@ -287,9 +300,9 @@ def main():
             if len(row) == 1:
                 print(row[0], flush=True)
                 return
-            name, opened, layer, head, initial, switch, nodes = row
-            figures = f"{opened:>10.0f}{layer:>10.0f}{head:>10.0f}{initial / 1e6:>12.2f}{switch / 1e6:>11.2f}{nodes:>8}"
-            print(f"{name:36}{figures}", flush=True)
+            name, opened, layer, head, colour, first, initial, switch, nodes = row
+            figures = f"{opened:>10.0f}{layer:>10.0f}{head:>10.0f}{colour:>8.0f}{first:>7.0f}{initial / 1e6:>12.2f}"
+            print(f"{name:36}{figures}{switch / 1e6:>11.2f}{nodes:>8}", flush=True)
 
         for n in asked.rivals:
             for row in rivals(chrome, n):
