@@ -205,6 +205,7 @@ function mount(root, atlas, first, changed = () => {}) {
       frame(pen, size.x + state.head * size.cell, size.y + state.layer * size.cell, size.cell, size.cell, colours);
     }
     small.size = map.size = size;
+    small.parentElement.style.width = `${Math.max(230, size.wide)}px`; // titles do not take room from the large picture
     fill_measures();
   }
 
