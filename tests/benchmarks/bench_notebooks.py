@@ -1,4 +1,4 @@
-"""What each notebook takes in JupyterLab with its own parameters: seconds, and memory at its peak.
+"""What each notebook takes in JupyterLab with its own parameters: seconds, on the clock and of computing, and memory.
 
     python tests/benchmarks/bench_notebooks.py                  # all six, one after the other: ten minutes on two cores
     python tests/benchmarks/bench_notebooks.py 01 04            # those whose names begin so
@@ -47,12 +47,15 @@ class Gauge:
                 self.peak, self.parts = sum(sizes), tuple(sorted(sizes, reverse=True))
 
     def stop(self):
+        """Stop, and say how long all of them have computed, in seconds."""
         self._stop.set()
         self._thread.join()
+        every = (self.process, *self.process.children(recursive=True))
+        return sum(one.cpu_times().user + one.cpu_times().system for one in every)
 
 
 def row(chrome, path):
-    """Seconds from the first cell to the last, the peak, and its largest processes."""
+    """Seconds from the first cell to the last, seconds of computing, and what the gauge saw."""
     with jupyterlab() as lab:
         server = next(one for one in psutil.Process().children() if "jupyterlab" in one.cmdline())
         page = chrome.new_context(viewport={"width": 1280, "height": 1000}).new_page()
@@ -67,10 +70,10 @@ def row(chrome, path):
         errors = page.evaluate(browser.RUN_ALL_CELLS)
         took = time.perf_counter() - began
         page.wait_for_timeout(3000)  # the last figures are on their way
-        gauge.stop()
+        computed = gauge.stop()
         page.context.close()
         assert errors == [], errors
-    return took, gauge
+    return took, computed, gauge
 
 
 def main():
@@ -80,16 +83,17 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that JupyterLab and its kernels end too
     os.environ["OMP_NUM_THREADS"] = "2"
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; server and kernel, of {BINDER} MB on Binder")
-    print(f"{'':36}{'seconds':>9}{'peak MB':>9}{'of it':>8}  largest processes, MB")
+    print(f"{'':36}{'seconds':>9}{'CPU':>6}{'peak MB':>9}{'of it':>8}  largest processes, MB")
     with sync_playwright() as playwright:
         chrome = playwright.chromium.launch(
             executable_path=os.environ.get("CHROMIUM", "/usr/bin/chromium"), args=browser.CHROMIUM_FLAGS
         )
         for path in sorted(NOTEBOOKS.glob("*.ipynb")):
             if path.name.startswith(tuple(asked.names)):
-                took, gauge = row(chrome, path)
+                took, computed, gauge = row(chrome, path)
                 parts = ", ".join(f"{one:.0f}" for one in gauge.parts[:3])
-                print(f"{path.stem:36}{took:>9.0f}{gauge.peak:>9.0f}{gauge.peak / BINDER:>8.0%}  {parts}", flush=True)
+                memory = f"{gauge.peak:>9.0f}{gauge.peak / BINDER:>8.0%}  {parts}"
+                print(f"{path.stem:36}{took:>9.0f}{computed:>6.0f}{memory}", flush=True)
         chrome.close()
 
 
