@@ -297,6 +297,7 @@ class Remote:
             future.cancel()
 
 
+@pytest.mark.timeout(60)  # a driver that does not stop waits for ever
 def test_on_a_cluster_too_a_full_disk_stops_what_waits(chore):
     full = Failure("OSError", "the disk is full")
     executor = Remote(runs.Ended("a", "failed", full))
