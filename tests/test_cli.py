@@ -1,6 +1,7 @@
 """The command line: what it asks of the rooms, what it says, and its exit codes."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,17 @@ def test_only_named_notebooks_run_into_the_folder_asked_for(asked, tmp_path):
     assert call("run", "02_two.ipynb", "--out", tmp_path / "elsewhere").exit_code == 0
     assert set(asked) == {"broken", "02_two"}
     assert (tmp_path / "elsewhere/index.html").exists()
+
+
+def test_a_notebook_may_be_given_by_its_path_wherever_it_lies(asked, tmp_path):
+    (tmp_path / "own").mkdir()
+    shutil.copy(tmp_path / "notebooks/01_one.ipynb", tmp_path / "own/mine.ipynb")
+    result = call("run", tmp_path / "own/mine.ipynb", "notebooks/02_two.ipynb", "02_two")
+    assert (result.exit_code, set(asked)) == (0, {"broken", "mine", "02_two"}), result.output
+    shutil.copy(tmp_path / "own/mine.ipynb", tmp_path / "own/02_two.ipynb")
+    result = call("run", "own/02_two.ipynb", "02_two")
+    assert result.exit_code == 2
+    assert "have one name, and would write to one folder" in " ".join(result.output.split())
 
 
 def test_a_failed_notebook_does_not_stop_the_others_and_the_exit_code_is_1(asked, tmp_path):

@@ -21,7 +21,7 @@ from atlaskit import runs
 @click.option("--timeout", type=click.IntRange(min=1), default=600, show_default=True, help="Seconds for one cell.")
 @click.pass_context
 def run(context: click.Context, /, names: tuple[str, ...], given: tuple[tuple[str, str], ...], **options: Any) -> None:
-    """Execute notebooks, all or those named by NAMES, and write a report over them.
+    """Execute notebooks, all or those that NAMES or paths mean, and write a report over them.
 
     A parameter goes to every notebook that has it. Exit code: 0 all finished, 1 some failed, 2 a wrong request,
     130 stopped by Ctrl-C.
@@ -41,16 +41,20 @@ def run(context: click.Context, /, names: tuple[str, ...], given: tuple[tuple[st
 
 
 def _choose(folder: Path, names: Sequence[str]) -> list[Path]:
-    """The notebooks meant; one mistyped name stops everything before it starts."""
+    """The notebooks meant, by name or path; one mistyped name stops everything before it starts."""
     known = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
-    if not known:
+    paths = {name: Path(name) for name in names if name.endswith(".ipynb") and Path(name).is_file()}
+    if not known and len(paths) < max(len(names), 1):
         raise click.UsageError(
             f"no notebooks in {folder.resolve()}; run this where the notebooks/ folder is, or say --notebooks FOLDER"
         )
-    wanted = [name.removesuffix(".ipynb") for name in names] or list(known)
-    if unknown := [name for name in wanted if name not in known]:
+    wanted = {name: paths.get(name, known.get(name.removesuffix(".ipynb"))) for name in names or known}
+    if unknown := [name for name, path in wanted.items() if path is None]:
         raise click.UsageError(f"no notebook named {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in dict.fromkeys(wanted)]
+    chosen = {path.resolve(): path for path in wanted.values() if path is not None}
+    if len({path.stem for path in chosen}) < len(chosen):
+        raise click.UsageError(f"two of {', '.join(map(str, chosen))} have one name, and would write to one folder")
+    return list(chosen.values())
 
 
 def _plan(notebooks: Sequence[Path], texts: Mapping[str, str]) -> dict[Path, dict[str, Any]]:
