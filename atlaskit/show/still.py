@@ -15,6 +15,7 @@ from atlaskit.show.board import Board
 
 SIDE = 400
 MARGIN = 16
+PAGE = 880
 PLATE, WRITING = "#424242", "#ffffff"  # the caption lies on a ground of its own, as the page may be light or dark
 
 
@@ -23,19 +24,21 @@ def png(board: Board, state: Mapping[str, Any]) -> bytes:
     pictures = board.pictures(state)
     small = _quilt(board, state)
     wide = MARGIN + small.width + (SIDE + MARGIN) * len(pictures) + MARGIN
-    sheet = Image.new("RGBA", (wide, max(small.height, SIDE) + 3 * MARGIN + 24))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    size = min(14 * max(1, wide / PAGE), 24)  # a page shrinks a wide sheet to its own width, and the words with it
+    head = MARGIN + 18 + round(size)
+    sheet = Image.new("RGBA", (wide, head + max(small.height, SIDE) + MARGIN + 8))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
     words, place = _plain(caption(board, state)), (MARGIN, MARGIN - 4)
     left, top, right, bottom = pen.textbbox(place, words, font)
     pen.rounded_rectangle((left - 8, top - 5, right + 8, bottom + 5), 4, fill=PLATE)
     pen.text(place, words, WRITING, font)
-    sheet.paste(small, (MARGIN, 2 * MARGIN + 16))
+    sheet.paste(small, (MARGIN, head))
     for i, (picture, panel) in enumerate(zip(pictures, board.meta["panels"], strict=False)):
         palette = panel["palette"] or _palette(board, state)
         large = Image.fromarray(_coloured(picture.levels, palette)).resize((SIDE, SIDE), Image.Resampling.NEAREST)
         left = 2 * MARGIN + small.width + i * (SIDE + MARGIN)
-        sheet.paste(large, (left, 2 * MARGIN + 16))
-        pen.rectangle((left - 1, 2 * MARGIN + 15, left + SIDE, 2 * MARGIN + 16 + SIDE), outline=theme.NEUTRAL)
+        sheet.paste(large, (left, head))
+        pen.rectangle((left - 1, head - 1, left + SIDE, head + SIDE), outline=theme.NEUTRAL)
     out = io.BytesIO()
     sheet.save(out, "PNG", optimize=True)
     return out.getvalue()
@@ -73,4 +76,4 @@ def _coloured(levels: UInt8[np.ndarray, "row column"], name: str) -> UInt8[np.nd
 
 def _plain(text: str) -> str:
     """Pillow's own font knows no other letters."""
-    return text.encode("latin-1", "replace").decode("latin-1")
+    return text.replace("\N{MINUS SIGN}", "-").encode("latin-1", "replace").decode("latin-1")

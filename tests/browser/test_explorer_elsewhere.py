@@ -105,8 +105,10 @@ def app():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from atlaskit.cli import main; main()", "app", "mini-causal", f"--port={port}"]
-    command += ["--no-browser", "--text=The <b>cat</b> sat. The cat slept."]
+    # where tests run in the background, a shell has them ignore Ctrl-C, and so would the app
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    command = [sys.executable, "-c", program + "from atlaskit.cli import main; main()", "app", "mini-causal"]
+    command += [f"--port={port}", "--no-browser", "--text=The <b>cat</b> sat. The cat slept."]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         for _ in range(600):

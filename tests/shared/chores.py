@@ -60,13 +60,13 @@ def fail(folder, *, diary, name):
 
 
 def hoard(folder, *, diary, name):
-    """A child process takes a gigabyte, while this one waits for it."""
+    """A child process takes three gigabytes, while this one waits for it."""
     _note(diary, f"{name} began {os.getpid()}")
     if os.fork():
         os.wait()
     held = []
     while True:
-        if len(held) < 100:
+        if len(held) < 300:
             held.append(b"x" * 10_000_000)
         time.sleep(0.005)
 
