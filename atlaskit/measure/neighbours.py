@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 _CELLS = 2**22  # floats in one block: 16 MiB, so that most of it is still in the cache when it is ranked
+# oneDNN's products fill the vector units of any processor, MKL's only half of AMD's: 0.13 s against 0.31 s for 144 heads
+_ONEDNN: Callable[..., Tensor] | None = (
+    getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
+)
 _SPARE = 4  # the Gram trick ranks near-ties wrongly; a few spare candidates are ranked again by difference
 
 
@@ -50,26 +55,25 @@ def neighbours(
 
     wanted = min(count + _SPARE, n_point - 1)
     width = max(n_point, wanted * dim)  # floats a row needs
-    head_step = max(1, _CELLS // (128 * width))
+    head_step = 1 if exact.device.type == "cpu" else max(1, _CELLS // (128 * width))
     row_step = max(1, _CELLS // (min(head_step, n_head) * width))
     distance = centred.new_empty(n_head, n_point, count)
     index = torch.empty(n_head, n_point, count, dtype=torch.long, device=cloud.device)
-    buffer = centred.new_empty(min(head_step, n_head) * min(row_step, n_point) * n_point)  # fresh pages cost as much
-    for heads in _blocks(n_head, head_step):
-        points = centred[heads]
-        # (x, 1) · (-2 y, |y|²) = |x - y|² - |x|², which ranks the y; a dropped copy lies infinitely far from everyone
-        square = points.square().sum(-1, keepdim=True).masked_fill(~distinct[heads, :, None], torch.inf)
-        left, right = torch.cat([points, torch.ones_like(square)], -1), torch.cat([-2 * points, square], -1)
-        flat, first = points.flatten(0, 1), torch.arange(len(points), device=cloud.device)[:, None, None] * n_point
-        for rows in _blocks(n_point, row_step):
-            shape = (len(points), rows.stop - rows.start, n_point)
-            gap = torch.bmm(left[:, rows], right.mT, out=buffer[: math.prod(shape)].view(shape))
-            if document is None or position is None or window == 0:
+    for rows in _blocks(n_point, row_step):
+        excluded = _too_close_in_time(document, position, rows, window)
+        for heads in _blocks(n_head, head_step):
+            points = centred[heads]
+            # (x, 1) · (-2 y, |y|²) = |x - y|² - |x|² ranks the y; a dropped copy lies infinitely far from everyone
+            square = points.square().sum(-1, keepdim=True).masked_fill(~distinct[heads, :, None], torch.inf)
+            left = torch.cat([points[:, rows], torch.ones_like(square[:, rows])], -1)
+            gap = _products(left, torch.cat([-2 * points, square], -1))
+            if excluded is None:
                 gap.diagonal(offset=rows.start, dim1=1, dim2=2).fill_(torch.inf)
             else:
-                gap.masked_fill_(_too_close_in_time(document, position, rows, window), torch.inf)
+                gap.masked_fill_(excluded, torch.inf)
             ranked, candidate = gap.topk(wanted, largest=False, sorted=False)
-            apart = flat.index_select(0, (candidate + first).flatten()).unflatten(0, candidate.shape)
+            first = torch.arange(len(points), device=cloud.device)[:, None, None] * n_point
+            apart = points.flatten(0, 1).index_select(0, (candidate + first).flatten()).unflatten(0, candidate.shape)
             true = torch.linalg.vector_norm(apart.sub_(points[:, rows, None]), dim=-1)  # in place: five times as fast
             near, order = true.masked_fill(ranked.isinf(), torch.inf).sort(-1)
             distance[heads, rows] = near[..., :count]
@@ -83,11 +87,12 @@ def neighbours(
 
 def first_copies(cloud: Float[Tensor, "head point dim"]) -> Bool[Tensor, "head point"]:
     """True for the first of several equal points of a head, and for every point without a copy."""
-    words = (cloud + 0.0).contiguous().view(torch.int32 if cloud.dtype == torch.float32 else torch.int64)  # -0.0 is 0.0
+    even = pad(cloud, (0, cloud.shape[-1] % 2))
+    words = (even + 0.0).contiguous().view(torch.int64)  # two float32 a word; -0.0 is 0.0
     # an integer fingerprint is exact whatever the order of summation; two points collide with chance 2^-64
     generator = torch.Generator().manual_seed(0)
     odd = torch.randint(-(2**62), 2**62, (words.shape[-1],), generator=generator).to(cloud.device) * 2 + 1
-    fingerprint = (words.long() * odd).sum(-1)
+    fingerprint = (words * odd).sum(-1)
     ordered, order = fingerprint.sort(dim=-1, stable=True)
     fresh = torch.ones_like(ordered, dtype=torch.bool)
     fresh[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
@@ -114,9 +119,17 @@ def thinned(
     return torch.tensor(sorted(kept), dtype=torch.long, device=document.device)
 
 
+def _products(left: Float[Tensor, "head row dim"], right: Float[Tensor, "head point dim"]) -> Tensor:
+    if _ONEDNN and len(left) == 1 and left.device.type == "cpu" and left.dtype == torch.float32:
+        return _ONEDNN(left[0], right[0], None, "none", [], "")[None]
+    return torch.bmm(left, right.mT)
+
+
 def _too_close_in_time(
-    document: Int[Tensor, " point"], position: Int[Tensor, " point"], rows: slice, window: int
-) -> Bool[Tensor, "row point"]:
+    document: Int[Tensor, " point"] | None, position: Int[Tensor, " point"] | None, rows: slice, window: int
+) -> Bool[Tensor, "row point"] | None:
+    if document is None or position is None or window == 0:
+        return None
     same_document = document[rows, None] == document
     return same_document & ((position[rows, None] - position).abs() <= window)
 

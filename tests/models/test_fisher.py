@@ -1,5 +1,7 @@
 """Fisher information against autograd's own gradients, and moments against what the matrices were seen to read."""
 
+import math
+
 import families
 import pytest
 import torch
@@ -56,11 +58,26 @@ def test_moments_are_means_over_tokens_whatever_the_lengths_of_texts():
 
 
 def test_signals_dealt_out_anew_forget_which_token_read_what():
-    """Of one text of one asked token there is nothing to deal; of longer ones the trace of pairing is lost."""
+    """The mean over all deals in closed form: own pairs weigh mean |s|², others the mean of s·s' over s' ≠ s."""
     model = models.wrap(families.tiny("gpt2"))
-    pair = models.fisher(model, TEXTS)["transformer.h.1.mlp.c_fc"]
-    assert not torch.allclose(pair.gradient, pair.unpaired, rtol=0.05)
-    assert torch.linalg.eigvalsh(pair.unpaired).min() > -1e-6 * pair.unpaired.trace()
+    module = model.net.transformer.h[1].mlp.c_fc
+    kept = {}
+    forward = module.register_forward_hook(lambda _module, args, _output: kept.update(read=args[0][0].detach()))
+    backward = module.register_full_backward_hook(lambda _module, _into, out: kept.update(signal=out[0][0]))
+    own_gradients(model, TEXTS[0], [])
+    model.net.zero_grad()
+    forward.remove()
+    backward.remove()
+    read, signal = kept["read"], kept["signal"]
+    n, gram = len(read), signal @ signal.T
+    same, other = gram.trace() / n, (gram.sum() - gram.trace()) / (n * (n - 1))
+    whole = read.sum(0)
+    expected = (same - other) * read.T @ read + other * whole[:, None] * whole
+    dealt = [models.fisher(model, TEXTS[:1], seed=seed)["transformer.h.1.mlp.c_fc"] for seed in range(40)]
+    column = torch.randn(32, generator=torch.Generator().manual_seed(0))
+    for probe in (torch.eye(32), column[:, None] * column):  # the trace, one direction
+        drawn = torch.stack([(one.unpaired * probe).sum() for one in dealt])
+        assert abs(drawn.mean() - (expected * probe).sum()) < 3 * drawn.std() / math.sqrt(40)
 
 
 def test_weights_are_put_in_and_taken_out_again():
