@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 _CELLS = 2**22  # floats in one block: 16 MiB, so that most of it is still in the cache when it is ranked
-# oneDNN's products fill the vector units of any processor, MKL's only half of AMD's: 0.13 s against 0.31 s for 144 heads
+# oneDNN fills the vector units of any processor, MKL half of AMD's: 0.13 s of products for 144 heads, not 0.31 s
 _ONEDNN: Callable[..., Tensor] | None = (
     getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends.mkldnn.is_available() else None
 )
