@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from atlaskit.measure.autoencoder import reconstruct
+from atlaskit.measure.autoencoder import _dealt, reconstruct
 
 DOCUMENTS = torch.arange(40).repeat_interleave(15)
 
@@ -59,6 +59,18 @@ def test_it_is_judged_on_documents_that_it_has_not_seen():
     error = math.sqrt(5 * 10 / (15**2 * 16) / 8)
     assert lost.pca.item() == pytest.approx(1 / 3, abs=3 * error)
     assert lost.autoencoder.item() > 1 / 3 - 3 * error  # and no code learned on other points is better than chance
+
+
+def test_documents_to_judge_by_choose_nothing():
+    """Whatever they hold, the weights that are kept, and what is lost on those to stop by, stay."""
+    cloud = normal(1, 600, 5)
+    judge = _dealt(DOCUMENTS, 0)[2]
+    other = torch.where(judge[:, None], 3 * cloud**2, cloud)
+    here, there = (reconstruct(one, DOCUMENTS, rank=2, seed=0, steps=60) for one in (cloud, other))
+    assert torch.equal(here.validation, there.validation)
+    assert torch.equal(here.last_best, there.last_best)
+    assert not torch.allclose(here.autoencoder, there.autoencoder)
+    assert not torch.allclose(here.pca, there.pca)
 
 
 def test_heads_do_not_learn_from_one_another():

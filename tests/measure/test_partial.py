@@ -81,6 +81,16 @@ def test_a_real_tie_between_tokens_is_found():
     assert not loose.beats_null
 
 
+def test_the_interval_is_over_documents_whose_tokens_say_one_thing():
+    """Forty tokens that agree are one witness: the interval is that of 20 numbers, not of 800."""
+    document, position = corpus()
+    values, outcome = normal(200, 20)[:, document], normal(20, seed=1)[document]
+    found = correlation_at_equal_position(values, outcome, document=document, position=position, draws=50, seed=0)
+    width = torch.tensor([one.high - one.low for one in found]).mean().item()
+    # of tokens drawn apart it would be 2 · 1.96 / √800 = 0.14; twenty documents give 0.88, of which half is asked
+    assert width > 1.96 / math.sqrt(20)
+
+
 def test_documents_of_different_lengths_meet_where_both_have_tokens():
     document = torch.tensor([0] * 9 + [1] * 5 + [2] * 7)
     position = torch.cat([torch.arange(9), torch.arange(5), torch.arange(7)])

@@ -44,6 +44,14 @@ def test_one_key_is_the_value_of_the_likeliest(model):
     torch.testing.assert_close(heads, expected, rtol=0, atol=1e-5)
 
 
+def test_every_pass_in_a_block_is_cut(model):
+    before = logits(model)
+    with models.top_k_attention(model, 1, layers=[1]):
+        first, second = logits(model), logits(model)
+    assert torch.equal(first, second)
+    assert not torch.allclose(first, before, atol=1e-5)
+
+
 def test_a_loss_inside_a_block_is_the_loss_with_its_change():
     """Silencing every head at once, in a block and by ablation, costs the same."""
     model = models.wrap(families.tiny("gpt2"))
