@@ -141,7 +141,7 @@ def test_what_the_package_imports_is_declared_in_pyproject():
     """By us, or by something that we declare: nbformat comes with papermill."""
     project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    optional = [line for name in ("app", "models", "train", "parquet", "dask", "slurm") for line in extras[name]]
+    optional = [line for name in ("app", "models", "parquet", "dask", "slurm") for line in extras[name]]
     ours = {Requirement(line).name for line in project["dependencies"] + optional}
     theirs = {Requirement(need).name for name in ours for need in metadata.requires(name) or []}
     declared = {canonicalize_name(name) for name in ours | theirs}

@@ -44,7 +44,7 @@ def pip_lines(environment):
 
 def test_conda_and_pip_ask_for_the_same_things(pip_lines):
     requirements = [Requirement(line) for line in pip_lines if not line.startswith("--")]
-    assert {canonicalize_name(need.name): need.specifier for need in requirements} == wanted("models", "train")
+    assert {canonicalize_name(need.name): need.specifier for need in requirements} == wanted("models")
 
 
 def test_binder_has_its_own_copy_because_it_ignores_what_lies_outside_its_folder():

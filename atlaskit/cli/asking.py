@@ -204,6 +204,15 @@ def remark(notes: list[str], message: str, *, quiet: bool) -> None:
         click.echo(f"note: {message}", err=True)
 
 
+def too_few_texts(n: int) -> list[str]:
+    """Why a comparison text by text can come to nothing: p counts the ways to deal signs, 2 of 2ⁿ at best."""
+    if n == 1:
+        return ["one text gives no interval, and no p over texts; give more, such as a --file with --lines"]
+    if 2.0 ** (1 - n) > 0.05:
+        return [f"p over {n} texts is about {2.0 ** (1 - n):.2g} at best, so no head can differ; give six or more"]
+    return []
+
+
 def write(result: runs.Result, outputs: Sequence[Path], page: Callable[[runs.Result], str], *, quiet: bool) -> None:
     """All results first, then the pictures; a picture that fails costs nothing but itself, and exit code 3."""
     for path in sorted(outputs, key=lambda path: path.suffix == ".html"):

@@ -39,8 +39,8 @@ def compare(first: str, second: str, texts: tuple[str, ...], files: tuple[str, .
         shared = [_shared(i, *pair) for i, pair in enumerate(zip(*(one.texts for one in sources), strict=True))]
         with asking.in_words("the models could not be measured"):
             values, between = zip(*(_look_at(model, documents, shared, options) for model in both), strict=True)
-    if len(documents) < 2:
-        asking.remark(notes, "one text gives no interval and no p; give more", quiet=options["quiet"])
+    for reason in asking.too_few_texts(len(documents)):
+        asking.remark(notes, reason, quiet=options["quiet"])
     if both[0].geometry.causal != both[1].geometry.causal:
         why = "one model looks both ways and the other only back, which alone moves all but relative_D"
         asking.remark(notes, why, quiet=options["quiet"])

@@ -16,7 +16,7 @@ from .survey import HOUR, RATES
 
 ASSUMPTIONS = (
     "documents are as long as those measured, and take as long",
-    "each shard is a fresh process that loads the model anew, as measured",
+    "each shard is a fresh process that loads the model anew, as measured; the start of a worker, seconds, is left out",
     "workers are machines like this one, all as fast as each other, and none waits for the disk or the scheduler",
     "a worker that is lost costs half a shard; nothing that was finished is ever repeated",
     "the range is from the fastest tenth of the measured shards to the slowest, as if every shard were such a one",
@@ -78,6 +78,10 @@ def plan(
         for several in workers:
             days = forecast(rates, int(number), workers=several, shard=shard, lost=lost).days
             click.echo(f"  {several:>6,} workers: {told(days)} days")
+    if rates.shards == 1:
+        click.echo(
+            "\none shard was measured, so the ranges have no width; measure several: atlaskit survey … --shard N"
+        )
     click.echo("\nassumed:")
     for assumption in (*ASSUMPTIONS, f"workers lost: {lost:g} in an hour of one worker"):
         click.echo(f"  - {assumption}")

@@ -74,7 +74,10 @@ def survey(context: click.Context, /, model: str, paths: tuple[Path, ...], out: 
             click.echo(f"{one.name} failed: {one.failure}", err=True)
     click.echo(f"{len(done)} of {len(tasks)} shards are done; {watch.note()}")
     if done:
-        click.echo(f"wrote {out / 'heads.parquet'} and {out / 'documents'}; for larger corpora: atlaskit plan {out}")
+        over = "" if len(done) == len(tasks) else " over what is done"
+        click.echo(
+            f"wrote {out / 'heads.parquet'} and {out / 'documents'}{over}; for larger corpora: atlaskit plan {out}"
+        )
     if any(one.state == "stopped" for one in ended.values()):
         click.echo("stopped; what is done is kept, and the same command goes on", err=True)
         context.exit(130)
@@ -199,4 +202,5 @@ class _Watch:
             return "nothing measured this time"
         hours = self._seconds / HOUR / self._tokens * 1e6
         cost = f"{hours:.3g} worker hours" if self._price is None else f"{hours * self._price:.3g}"
-        return f"{self._tokens / (time.monotonic() - self._began):,.0f} tokens/s, {cost} per million tokens"
+        speed = self._tokens / (time.monotonic() - self._began)
+        return f"{speed:,.0f} tokens/s, {cost} per million tokens with the workers' start"

@@ -78,7 +78,7 @@ def _of_row(row: Any, column: str, where: str) -> str:
     if not isinstance(row, Mapping):
         raise ValueError(f"{where} is a {type(row).__name__}; a document is a string, or a mapping with a {column!r}")
     if not isinstance(row.get(column), str):
-        raise ValueError(f"{where} has no text under {column!r}; it has {', '.join(map(repr, row))}: say column=…")
+        raise ValueError(f"{where} has no text under {column!r}; it has {', '.join(map(repr, row))}: name the column")
     text: str = row[column]
     return text
 

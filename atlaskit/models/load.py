@@ -29,6 +29,8 @@ def load(name: str | Path, *, revision: str | None = None, device: str = "auto",
     one; `dtype` "auto" is the checkpoint's own. Raises OSError where files are missing, damaged or out of reach,
     ValueError where weights are missing or not finite, TypeError where there is no attention to observe.
     """
+    if not str(name).strip():
+        raise OSError(f"the name of the model is empty. {_what_can_be_loaded()}")
     chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     net, tokenizer = _read(locate(str(name)), str(name), revision, dtype)
     nn.Module.to(net, chosen)  # the annotated type of PreTrainedModel.to names no device
@@ -58,13 +60,13 @@ def locate(name: str) -> Path | None:
         _check_folder(folder)
         return folder
     if folder.is_absolute() or name.startswith((".", "~")):
-        raise OSError(f"there is no folder {folder}; {_what_can_be_loaded()}")
+        raise OSError(f"there is no folder {folder}. {_what_can_be_loaded()}")
     return None
 
 
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
-        raise OSError(f"{folder} holds no config.json, so it is no model folder; {_what_can_be_loaded()}")
+        raise OSError(f"{folder} holds no config.json, so it is no model folder. {_what_can_be_loaded()}")
     if not any(folder.glob("*.safetensors")):
         pickles = [file.name for file in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth"))]
         hint = (

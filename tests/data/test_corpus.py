@@ -48,7 +48,7 @@ def test_every_text_is_as_likely_to_be_drawn():
 
 @pytest.mark.parametrize(("line", "message"), [
     ("{broken", r"x\.jsonl, line 2 is not JSON"),
-    ('{"body": "?"}', r"x\.jsonl, line 2 has no text under 'text'; it has 'body': say column=…"),
+    ('{"body": "?"}', r"x\.jsonl, line 2 has no text under 'text'; it has 'body': name the column"),
     ('{"text": 3}', r"line 2 has no text under 'text'"),
     ("[1]", r"line 2 is a list; a document is a string, or a mapping with a 'text'"),
 ])  # fmt: skip

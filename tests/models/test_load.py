@@ -112,8 +112,13 @@ def test_weights_that_are_not_numbers(folder):
         models.load(folder)
 
 
+def test_an_empty_name():
+    with pytest.raises(OSError, match=r"the name of the model is empty\. Without a network: mini-causal"):
+        models.load(" ")
+
+
 def test_a_folder_that_is_no_model(tmp_path):
-    with pytest.raises(OSError, match=r"holds no config\.json, so it is no model folder; Without a network: "):
+    with pytest.raises(OSError, match=r"holds no config\.json, so it is no model folder. Without a network: "):
         models.load(tmp_path)
 
 
