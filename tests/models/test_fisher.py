@@ -49,12 +49,13 @@ def test_moments_are_means_over_tokens_whatever_the_lengths_of_texts():
     for name, one in together.items():
         parts = torch.stack([part[name].moment for part in alone])
         torch.testing.assert_close(one.moment, torch.einsum("n,nij->ij", n / n.sum(), parts), rtol=1e-4, atol=1e-5)
-    few = models.fisher(model, TEXTS, points=6)
+    few, other = (models.fisher(model, TEXTS, points=6, seed=seed) for seed in (0, 1))
     everything = models.fisher(model, TEXTS, points=10_000)
     for name, one in everything.items():
         torch.testing.assert_close(one.read.mT @ one.read / len(one.read), one.moment, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(one.read.mean(0), one.mean, rtol=1e-4, atol=1e-5)
         assert len(few[name].read) == 6
+        assert not torch.equal(few[name].read, other[name].read)  # drawn, and not the beginning of each text
 
 
 def test_signals_dealt_out_anew_forget_which_token_read_what():
