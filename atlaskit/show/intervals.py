@@ -42,7 +42,7 @@ def interval_columns(estimates: Mapping[str, Estimate]) -> dict[str, list[Any]]:
         "p": [row.p for row in rows],
         "marker": ["diamond" if row.beats_null else "circle" for row in rows],
         "fill": [theme.SERIES[0] if row.beats_null else theme.BLANK for row in rows],
-        "verdict": ["beats its null" if row.beats_null else "not told apart from its null" for row in rows],
+        "verdict": ["apart from its null" if row.beats_null else "not told apart from its null" for row in rows],
     }
 
 
@@ -51,7 +51,7 @@ def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "
 
     `over` says what the intervals are over, and `n` counts, where it is something else.
 
-    A filled diamond beats its null, an open circle does not: shape says it as well as colour.
+    A filled diamond lies apart from its null, on either side, an open circle does not: shape says it as well as colour.
     """
     columns = interval_columns(estimates)
     n = len(estimates)
@@ -89,8 +89,8 @@ def intervals(estimates: Mapping[str, Estimate], *, title: str, caption: str = "
     theme.key(
         fig,
         {
-            "value beats its null": ("diamond", line),
-            "value does not": ("circle", theme.BLANK),
+            "value apart from its null": ("diamond", line),
+            "value not told apart": ("circle", theme.BLANK),
             f"interval over {over}": ("dash", line),
             "what the null gives": ("square", theme.NEUTRAL),
         },
