@@ -39,12 +39,11 @@ def rank_agreement(
     without = [torch.stack([one[some].nanmean(0) for some in kept]) for one in sides]
     looks, does = (mean_ranks(one.nanmean(0)) for one in sides)
     value, apart = _correlation(looks, does), _correlation(*map(mean_ranks, without))
-    error = ((n - 1) * apart.var(correction=0)).sqrt()
     generator = torch.Generator().manual_seed(seed)
     dealt = torch.rand(DRAWS, n_head, generator=generator).argsort(-1)
     null = _correlation(looks.expand(DRAWS, -1), does[dealt])
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = (value + error * _student(tails, n - 1)).clamp(-1, 1).tolist()
+    low, high = jackknife(value, apart, tails).tolist()
     null_low, null_high = null.quantile(tails).tolist()
     p = float("nan") if value.isnan() else float(permutation_p(value, null))
     return Estimate(float(value), low, high, null_low, null_high, "rank correlation", n, p)
@@ -80,7 +79,12 @@ def _correlation(one: Float[Tensor, "*draw point"], other: Float[Tensor, "*draw 
     return torch.where(spread > 0, (one * other).sum(-1) / spread, float("nan"))
 
 
-def _student(tails: Float[Tensor, " point"], freedom: int) -> Float[Tensor, " point"]:
-    """Quantiles of Student's t from the normal's, to the first order in 1 / freedom (Peiser 1943)."""
+def jackknife(
+    value: Float[Tensor, ""], without: Float[Tensor, " doc"], tails: Float[Tensor, " tail"]
+) -> Float[Tensor, " tail"]:
+    """Bounds of a correlation, from what it is without each document in turn (Tukey 1958)."""
+    n = len(without)
+    error = ((n - 1) * without.var(correction=0)).sqrt()
     normal = torch.special.ndtri(tails)
-    return normal + (normal**3 + normal) / (4 * freedom)
+    student = normal + (normal**3 + normal) / (4 * (n - 1))  # to the first order in 1 / freedom (Peiser 1943)
+    return (value + error * student).clamp(-1, 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from atlaskit.records import Estimate
 
-from .agreement import mean_ranks
+from .agreement import jackknife, mean_ranks
 from .estimate import permutation_p
 
 
@@ -35,12 +35,15 @@ def pair_agreement(
 ) -> Estimate:
     """Spearman's correlation over pairs of heads, ranked within each layer, of two things known of each pair.
 
-    `together` holds, document by document, the second of the True cells of `pairs` in their order. The interval draws
-    documents anew. As pairs share heads, the null deals the heads of each layer out anew, not the pairs (Mantel 1967).
+    `together` holds, document by document, the second of the True cells of `pairs` in their order. The interval leaves
+    out one document at a time. As pairs share heads, the null deals the heads of each layer out anew, not the pairs
+    (Mantel 1967). Fewer than two documents raise ValueError.
     """
     first, second = pairs.nonzero().T
     if len(first) != together.shape[1]:
         raise ValueError(f"there are {len(first)} pairs of heads and {together.shape[1]} columns; give one for each")
+    if len(together) < 2:
+        raise ValueError(f"an interval over documents needs two of them, and there is {len(together)}")
     if not (layer[first] == layer[second]).all():
         raise ValueError("some pairs lie across layers; pairs are ranked within a layer, so both heads must lie in it")
     if alike.isnan().any() or together.isnan().any():
@@ -66,12 +69,11 @@ def pair_agreement(
         return dealt
 
     as_is, everyone = torch.arange(len(layer)), torch.arange(len(together))
-    anew = [torch.randint(len(together), everyone.shape, generator=generator) for _ in range(draws)]
-    resampled = torch.stack([agreement(as_is, docs) for docs in anew])
+    without = torch.stack([agreement(as_is, everyone[everyone != one]) for one in everyone])
     null = torch.stack([agreement(deal(), everyone) for _ in range(draws)])
     found = agreement(as_is, everyone)
     tails = torch.tensor([0.025, 0.975], dtype=torch.float64)
-    low, high = resampled.quantile(tails).tolist()
+    low, high = jackknife(found, without, tails).tolist()
     null_low, null_high = null.quantile(tails).tolist()
     p = float(permutation_p(found, null))
     return Estimate(float(found), low, high, null_low, null_high, unit="rank correlation", n=len(together), p=p)

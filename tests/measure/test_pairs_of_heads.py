@@ -51,6 +51,20 @@ def test_planted_agreement_is_found_and_its_absence_too():
     assert not loose.beats_null
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5, 2.0])
+def test_the_interval_covers_what_was_planted(weight):
+    """95 % of 60 are 57; fewer than 51 come once in ten thousand times."""
+    covered = 0
+    for seed in range(60):
+        alike = symmetric(seed)
+        meant = weight * alike[PAIRS] + normal(60, seed=seed + 1000)
+        truth = pair_agreement(alike, meant.expand(2, -1), PAIRS, layer=LAYER, draws=1, seed=0).value
+        together = meant + 3.0 * normal(24, 60, seed=seed + 2000)
+        found = pair_agreement(alike, together, PAIRS, layer=LAYER, draws=1, seed=0)
+        covered += found.low <= truth <= found.high
+    assert covered >= 51
+
+
 def test_a_difference_between_layers_is_no_agreement_of_pairs():
     alike = symmetric() + 50 * LAYER[:, None]
     together = normal(12, 60, seed=1) + 50 * LAYER[PAIRS.nonzero()[:, 0]]
@@ -74,6 +88,8 @@ def test_what_does_not_fit_is_refused():
     alike = symmetric()
     with pytest.raises(ValueError, match="there are 60 pairs of heads and 59 columns"):
         pair_agreement(alike, normal(2, 59), PAIRS, layer=LAYER, draws=2, seed=0)
+    with pytest.raises(ValueError, match="needs two of them, and there is 1"):
+        pair_agreement(alike, normal(1, 60), PAIRS, layer=LAYER, draws=2, seed=0)
     with pytest.raises(ValueError, match="some pairs lie across layers"):
         pair_agreement(alike, normal(2, 276), torch.ones(24, 24).triu(1).bool(), layer=LAYER, draws=2, seed=0)
     alike[3] = torch.nan
