@@ -80,8 +80,8 @@ def _correlation(one: Float[Tensor, "*draw point"], other: Float[Tensor, "*draw 
 
 
 def jackknife(
-    value: Float[Tensor, ""], without: Float[Tensor, " doc"], tails: Float[Tensor, " tail"]
-) -> Float[Tensor, " tail"]:
+    value: Float[Tensor, ""], without: Float[Tensor, " doc"], tails: Float[Tensor, " point"]
+) -> Float[Tensor, " point"]:
     """Bounds of a correlation, from what it is without each document in turn (Tukey 1958)."""
     n = len(without)
     error = ((n - 1) * without.var(correction=0)).sqrt()
