@@ -15,9 +15,6 @@ from atlaskit.records import Estimate
 from . import asking, pictures
 from .heads import NULLS, Look, by_layer, look_at_layers, n_over_boxes, quantities, told
 
-RATE = 0.05
-"""Of false discoveries."""
-
 COLUMNS = ("value", "low", "high", "null_value", "null_low", "null_high", "p", "n_texts")
 
 
@@ -57,9 +54,8 @@ def analyze(model: str, texts: tuple[str, ...], files: tuple[str, ...], **option
         fresh = models.untrained(loaded, seed=options["seed"]) if "untrained" in options["nulls"] else None
         with asking.in_words(f"{model} could not be measured"):
             looks, kept = _look_at(documents, (loaded, fresh), (layers, heads), options)
-    for reason in _undefined(looks):
-        asking.remark(notes, reason, quiet=options["quiet"])
-    for reason in _too_few(len(documents), n_heads=len(layers) * len(heads), options=options):
+    too_few = _too_few(len(documents), n_heads=len(layers) * len(heads), options=options)
+    for reason in [*_undefined(looks), *too_few]:
         asking.remark(notes, reason, quiet=options["quiet"])
     labels = {
         "doc": list(range(len(documents))), "layer": list(layers), "head": list(heads), "q": list(options["orders"])
@@ -155,7 +151,7 @@ def contrast(
     columns["null_value"] = null.mean(0).nanmean(0)
     if len(null) == 1 and len(values) > 1:  # one null for each text: they are compared pair by pair
         columns["p"] = measure.paired_p(values, null[0], seed=seed)
-    columns["differs"] = measure.false_discovery(columns["p"], rate=RATE)
+    columns["differs"] = measure.false_discovery(columns["p"], rate=asking.RATE)
     return columns
 
 
@@ -169,7 +165,7 @@ def _too_few(n_texts: int, *, n_heads: int, options: Mapping[str, Any]) -> list[
     """Why heads may count as no different though they are: too few texts, or too few draws."""
     found = asking.too_few_texts(n_texts)
     least = 1 / (options["draws"] + 1)
-    needed = math.ceil(round(least * n_heads / RATE, 9))
+    needed = math.ceil(round(least * n_heads / asking.RATE, 9))
     if "permuted" in options["nulls"] and needed > n_heads / 2:
         found.append(
             f"with {options['draws']} draws no p falls below {least:.2g}: unless {min(needed, n_heads)} of {n_heads} "

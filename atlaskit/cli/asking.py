@@ -17,6 +17,9 @@ from atlaskit import models, runs
 from atlaskit.records import Capture
 
 REFUSALS: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, MemoryError)
+RATE = 0.05
+"""Of false discoveries."""
+
 PICTURES_FAILED = 3
 """Exit code: the results are on disk, a picture of them is not."""
 
@@ -208,7 +211,7 @@ def too_few_texts(n: int) -> list[str]:
     """Why a comparison text by text can come to nothing: p counts the ways to deal signs, 2 of 2ⁿ at best."""
     if n == 1:
         return ["one text gives no interval, and no p over texts; give more, such as a --file with --lines"]
-    if 2.0 ** (1 - n) > 0.05:
+    if 2.0 ** (1 - n) > RATE:
         return [f"p over {n} texts is about {2.0 ** (1 - n):.2g} at best, so no head can differ; give six or more"]
     return []
 

@@ -137,7 +137,10 @@ def _differences(
     layers = first.shape[1] + 1
     families = (slice(0, 1), slice(1, layers), slice(layers, None))  # of tests: all heads, layers, heads
     columns["differs"] = torch.stack(
-        [torch.cat([measure.false_discovery(row[family]) for family in families]) for row in columns["p"]]
+        [
+            torch.cat([measure.false_discovery(row[family], rate=asking.RATE) for family in families])
+            for row in columns["p"]
+        ]
     )
     arrays = {name: runs.Labelled(("quantity", "part"), column) for name, column in columns.items()}
     for which, side in zip(("first", "second"), sides, strict=True):

@@ -21,8 +21,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     """The files meant: a folder stands for all .txt and .jsonl files beneath it, in the order of their names."""
     found = []
     for path in paths:
-        beneath = sorted(path.rglob("*")) if path.is_dir() else []
-        found += [file for file in beneath if file.suffix in ENDINGS] if path.is_dir() else [path]
+        found += [one for one in sorted(path.rglob("*")) if one.suffix in ENDINGS] if path.is_dir() else [path]
     if not found:
         raise ValueError(f"the corpus holds no {' or '.join(ENDINGS)} file")
     return [path.resolve() for path in found]
